@@ -1,0 +1,55 @@
+# make demo    compare agents on the sample benchmarks; no key, no container engine
+# make test    set up and run the whole suite
+# make check   format, lint, types, import rules
+# make perf    benchmarks of speed, as ratios (never part of the tests)
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
+BIN := .venv/bin
+PYTEST_ARGS ?=
+
+.PHONY: demo test check format perf clean
+
+demo: .venv/.demo
+	$(BIN)/trellis run docs/examples/demo.toml --allow-local
+
+test: check
+	$(BIN)/pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+
+check: .venv/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+perf: .venv/.dev
+	for script in tests/performance/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.venv/.demo: pyproject.toml constraints.txt
+	@$(call install,mle)
+	@touch $@
+
+.venv/.dev: pyproject.toml constraints.txt
+	@$(call install,mle$(comma)browser$(comma)dev)
+	@touch $@ .venv/.demo
+
+comma := ,
+
+# Into a virtual environment of its own, with the pinned versions; with uv where it is, else with venv and pip.
+define install
+	if [ -z "$(PYTHON)" ]; then echo "Trellis needs Python 3.11 or later; none is in PATH" >&2; exit 2; fi; \
+	if command -v uv >/dev/null 2>&1; then \
+		{ [ -x $(BIN)/python ] || uv venv --quiet --python "$$(command -v $(PYTHON))" .venv; } && \
+		uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[$(1)]'; \
+	else \
+		{ [ -x $(BIN)/pip ] || $(PYTHON) -m venv .venv; } && \
+		$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(1)]'; \
+	fi
+endef

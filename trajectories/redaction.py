@@ -1,0 +1,29 @@
+"""Secrets stay out of logs: the values of key-like environment variables and authorization headers are replaced."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+_KEY_LIKE = re.compile(r"(?i)(api_?key|token|secret|password|passwd|credential|private_?key)")
+_HEADER = re.compile(r"(?i)((?:authorization|x-api-key)[\"']?\s*[:=]\s*[\"']?(?:bearer\s+|basic\s+)?)([^\s\"',\\]{8,})")
+_MARK = "[redacted]"
+
+
+class Redaction:
+    """Replaces what it knows to be secret. Applying it twice changes nothing more."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        environ = os.environ if environ is None else environ
+        values = {v for k, v in environ.items() if _KEY_LIKE.search(k) and len(v) >= 8 and not v.startswith("/")}
+        self._secrets = sorted(values, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        for secret in self._secrets:
+            if secret in text:
+                text = text.replace(secret, _MARK)
+        # The regular expression is dear; the two words it starts from are cheap to look for.
+        if "uthorization" in text or "AUTHORIZATION" in text or "-key" in text.lower():
+            text = _HEADER.sub(rf"\1{_MARK}", text)
+        return text
