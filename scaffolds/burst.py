@@ -1,0 +1,34 @@
+"""The ReAct loop (reason, act, observe; Yao et al. 2023, arXiv:2210.03629), shared by every scaffold that runs it:
+for a whole episode, or for a burst of a few steps in a branch."""
+
+from __future__ import annotations
+
+from trellis.models.messages import Message, user
+from trellis.scaffolds.episode import Episode, Refused
+
+NUDGE = "Go on with a tool call. When the work is done, hand it in with submit."
+
+
+async def react_burst(episode: Episode, messages: list[Message], max_steps: int | None = None) -> None:
+    """Converse until this branch hands in, or for `max_steps` replies; `messages` grows by what was said.
+
+    In a task without a world a reply without tool calls is the answer.
+
+    Raises:
+        LimitReached: the budget is spent.
+        Refused: the model declined.
+    """
+    steps = 0
+    while episode.handed_in is None and (max_steps is None or steps < max_steps):
+        reply = await episode.generate(messages)
+        messages.append(reply.message)
+        steps += 1
+        if reply.stop_reason == "refusal":
+            raise Refused(reply.text)
+        for call in reply.tool_calls:
+            messages.append((await episode.act(call)).message)
+        if not reply.tool_calls:
+            if episode.task.environment is None:
+                await episode.submit(reply.text)
+            else:
+                messages.append(user(NUDGE))

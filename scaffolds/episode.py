@@ -1,0 +1,317 @@
+"""An episode is a durable program: one attempt of a scaffold at a task, in which every effect is recorded.
+
+`generate` asks a model, `act` calls a tool in the world, `branch` forks the world, `submit` hands in. Each is appended
+to the trajectory before its result is handed back; opened over an existing trajectory, recorded effects answer from
+it, and the rest happens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from trellis.environments import kinds
+from trellis.environments.environment import Environment, EnvironmentSpec, Snapshot
+from trellis.models.messages import Message, ToolCall, ToolResult, part_from_json, part_to_json
+from trellis.models.model import GenerateConfig, Model, Reply, ToolSpec, Usage
+from trellis.scaffolds.budget import Budget, LimitReached
+from trellis.scaffolds.task import Submission, Task
+from trellis.scaffolds.world import World, WorldSnapshot, no_environment, perform
+from trellis.tools.tool import Tool
+from trellis.trajectories.recorder import Recorder
+
+__all__ = ["Budget", "Episode", "LimitReached", "Refused", "WorldSnapshot"]
+
+Collect = Callable[[Environment | None, str], Awaitable[Submission]]
+
+
+class Refused(Exception):
+    """The model declined the task. The episode ends with that outcome and is scored with what was handed in."""
+
+
+@dataclass
+class _Shared:
+    """What all branches of an episode have in common."""
+
+    recorder: Recorder
+    models: Mapping[str, Model]
+    seed: int
+    collect: Collect
+    tools: Mapping[str, Tool]
+    has_world: bool
+    worlds: list[World] = field(default_factory=list)
+    branches: set[str] = field(default_factory=set)
+    asked: Counter[str] = field(default_factory=Counter)
+    """Model calls by branch: the number of a call seeds it."""
+    submitted: Submission | None = None
+
+
+class Episode:
+    """All that a loop can reach; one object per branch, the root is `main`."""
+
+    def __init__(self, name: str, task: Task, tools: Sequence[Tool], budget: Budget, shared: _Shared, world: World):
+        self.name = name
+        self.task = task
+        self.tools = tools
+        self.budget = budget
+        self.random = Random(f"{shared.seed}/{name}")
+        self._shared = shared
+        self._world = world
+        self._used = 0
+        self._handed_in: Submission | None = None
+        shared.worlds.append(world)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        folder: Path,
+        *,
+        task: Task,
+        tools: Sequence[Tool],
+        models: Mapping[str, Model],
+        seed: int,
+        budget: Budget,
+        collect: Collect,
+        label: str,
+        environment: EnvironmentSpec | None,
+        header: Mapping[str, Any],
+    ) -> AsyncIterator[Episode]:
+        """Open an episode over `folder/trajectory.jsonl`, or re-open it: recorded effects then answer from the log.
+
+        `header["episode"]` identifies the episode and must be the same when it is re-opened. `models` go by role
+        ("main", "judge", ...). On exit every world of the episode is closed.
+
+        Raises:
+            LogError: the log is damaged, in use, or another episode's.
+        """
+        recorder = Recorder(folder, header)
+        budget.clock = lambda: recorder.now
+
+        async def start(snapshot: Snapshot | None) -> Environment:
+            assert environment is not None
+            return await environment.start(label=label, snapshot=snapshot)
+
+        def diverged(call: ToolCall, recorded: ToolResult, now: ToolResult) -> None:
+            recorder.event("divergence", "main", call=call.id, tool=call.name, recorded=recorded.text, now=now.text)
+
+        by_name = {tool.spec.name: tool for tool in tools}
+        world = World(by_name, start if environment else no_environment, diverged)
+        shared = _Shared(recorder, models, seed, collect, by_name, environment is not None)
+        try:
+            yield cls("main", task, tools, budget, shared, world)
+        finally:
+            try:
+                for opened in shared.worlds:
+                    await opened.close()
+                if environment is not None:
+                    await kinds.reap(label)
+            finally:
+                recorder.close()
+
+    # --- effects ---
+
+    async def generate(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[ToolSpec] | None = None,
+        role: str = "main",
+        config: GenerateConfig | None = None,
+    ) -> Reply:
+        """Ask the model of `role` (the main model where the agent has none for that role). `tools=None` offers the
+        episode's tools, `()` none.
+
+        Raises:
+            LimitReached: the budget is spent.
+            ModelFault, ModelRequestError: the provider failed, or the request can never succeed.
+        """
+        specs = [tool.spec for tool in self.tools] if tools is None else tools
+        model = self._shared.models.get(role) or self._shared.models["main"]
+        live = not self._shared.recorder.recorded("generate", self.name)
+        if live:
+            self.budget.begin_step()
+        try:
+            reply, _ = await self._ask(self.name, role, model, messages, specs, config)
+        except BaseException:
+            if live:
+                self.budget.abandon_step()
+            raise
+        if live:
+            self.budget.end_step(reply)
+        else:
+            self.budget.spend(reply)
+        return reply
+
+    async def act(self, call: ToolCall) -> ToolResult:
+        """Use a tool in this branch's world. The model's mistakes come back as results.
+
+        Raises:
+            LimitReached: the time is up.
+            EnvironmentFault: the world broke.
+        """
+        request = part_to_json(replace(call, raw=None))
+        recorder = self._shared.recorder
+        if not recorder.recorded("act", self.name):
+            self.budget.check()
+
+        async def answer() -> Mapping[str, Any]:
+            result, output = await perform(self._shared.tools, call, await self._world.environment())
+            return {"result": part_to_json(result, recorder.blobs.store), "handed_in": output.answer}
+
+        answered, from_log = await recorder.effect("act", self.name, request, answer)
+        result = part_from_json(answered["result"], recorder.blobs.load)
+        assert isinstance(result, ToolResult)
+        self._world.remember(call, result, performed=not from_log)
+        if answered["handed_in"] is not None:
+            await self.submit(answered["handed_in"])
+        return result
+
+    async def use(self, tool: str, **arguments: Any) -> ToolResult:
+        """The scaffold's own use of one of its tools; recorded like any other act."""
+        self._used += 1
+        return await self.act(ToolCall(f"{self.name}-use-{self._used}", tool, arguments))
+
+    @asynccontextmanager
+    async def branch(self, name: str, *, at: WorldSnapshot | None = None) -> AsyncIterator[Episode]:
+        """A line of effects of its own, in a world forked from `at`, or from this branch's world as it is now.
+
+        The branch shares budget and submission with the episode; its world is closed on exit.
+
+        Raises:
+            ValueError: the episode has a branch of this name already.
+        """
+        full = f"{self.name}/{name}"
+        if full in self._shared.branches:
+            raise ValueError(f"there is a branch {full} already; give each branch a name of its own")
+        self._shared.branches.add(full)
+        origin = at or await self._world.snapshot()
+        self._shared.recorder.once("branch", full, origin=origin.world is self._world, position=origin.position)
+        child = Episode(full, self.task, self.tools, self.budget, self._shared, self._world.fork(origin))
+        try:
+            yield child
+        finally:
+            await child._world.close()
+
+    async def snapshot(self) -> WorldSnapshot:
+        """This branch's world as it is now, for `branch(at=...)`."""
+        return await self._world.snapshot()
+
+    async def submit(self, answer: str = "") -> Submission:
+        """Hand in this branch's work as it is now: the benchmark takes its artefacts out of the world. May be repeated;
+        the last submission of the episode counts.
+
+        Raises:
+            EnvironmentFault: the world broke.
+        """
+        recorder = self._shared.recorder
+
+        async def collect() -> Mapping[str, Any]:
+            environment = await self._world.environment() if self._shared.has_world else None
+            submission = await self._shared.collect(environment, answer)
+            return submission_to_json(submission, recorder.blobs.store)
+
+        answered, _ = await recorder.effect("submit", self.name, {"answer": answer}, collect)
+        self._handed_in = self._shared.submitted = submission_from_json(answered, recorder.blobs.load)
+        return self._handed_in
+
+    async def judge(self, messages: Sequence[Message], *, config: GenerateConfig | None = None) -> Reply:
+        """A grader's call of the judge model: recorded in branch `grader`, and not on the agent's budget."""
+        reply, _ = await self._ask("grader", "judge", self._shared.models["judge"], messages, (), config)
+        return reply
+
+    # --- the rest ---
+
+    @property
+    def submitted(self) -> Submission | None:
+        """What the episode handed in last, on whichever branch."""
+        return self._shared.submitted
+
+    @property
+    def handed_in(self) -> Submission | None:
+        """What this branch handed in last."""
+        return self._handed_in
+
+    @property
+    def steps(self) -> int:
+        return self.budget.spent_steps
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of the agent's own calls, without a judge's."""
+        return self.budget.spent_usage
+
+    @property
+    def cost_usd(self) -> float | None:
+        """None when a call had no known price."""
+        return self.budget.spent_cost_usd
+
+    @property
+    def resumed(self) -> bool:
+        """Did the log hold something when the episode was opened?"""
+        return self._shared.recorder.resumed
+
+    def hand_in(self, submission: Submission) -> None:
+        """Hand in something that did not come out of the world (a gold submission)."""
+        stored = submission_to_json(submission, self._shared.recorder.blobs.store)
+        self._shared.recorder.once("handed_in", self.name, submission=stored)
+        self._handed_in = self._shared.submitted = submission
+
+    async def finish(self) -> Submission:
+        """What the agent handed in; where it handed in nothing, what the benchmark finds in the world it leaves."""
+        if self._shared.submitted is None:
+            if self._shared.has_world and not self._world.touched:
+                return Submission()
+            await self.submit()
+        assert self._shared.submitted is not None
+        return self._shared.submitted
+
+    def now(self) -> float:
+        """Seconds since the episode began, as recorded the first time this was asked here."""
+        value: float = self._shared.recorder.once("now", self.name, value=self._shared.recorder.now)["value"]
+        return value
+
+    def note(self, kind: str, **data: Any) -> None:
+        """A scaffold's own event (a search node, a plan), for viewers and converters."""
+        self._shared.recorder.once(f"note.{kind}", self.name, data=data)
+
+    async def _ask(
+        self,
+        branch: str,
+        role: str,
+        model: Model,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec],
+        config: GenerateConfig | None,
+    ) -> tuple[Reply, bool]:
+        config = config or GenerateConfig()
+        if config.seed is None:
+            self._shared.asked[branch] += 1
+            config = replace(config, seed=_seed(self._shared.seed, branch, self._shared.asked[branch]))
+
+        async def answer() -> Reply:
+            return await model.generate(messages, tools=tools, config=config)
+
+        return await self._shared.recorder.generate(branch, role, model.name, messages, tools, config, answer)
+
+
+def _seed(*parts: object) -> int:
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:6], "big")
+
+
+def submission_to_json(submission: Submission, store: Callable[[bytes], str]) -> dict[str, Any]:
+    return {
+        "answer": submission.answer,
+        "files": {name: store(data) for name, data in submission.files.items()},
+    }
+
+
+def submission_from_json(data: Mapping[str, Any], load: Callable[[str], bytes]) -> Submission:
+    return Submission(data["answer"], {name: load(blob) for name, blob in data["files"].items()})

@@ -1,0 +1,150 @@
+"""Worlds: started lazily, forked, and rebuilt from the log after the process that held them is gone."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from trellis.environments.environment import Environment, EnvironmentSpec, Files
+from trellis.models.messages import Text, ToolCall
+from trellis.scaffolds.episode import Budget, Episode
+from trellis.scaffolds.task import Submission, Task
+from trellis.tools import catalog
+from trellis.trajectories.log import read
+
+SPEC = EnvironmentSpec(kind="local", setup="echo from-setup > setup.txt")
+
+
+async def collect(environment: Environment | None, answer: str) -> Submission:
+    assert environment is not None
+    listing = await environment.exec("cat *.txt")
+    return Submission(answer, {"all.txt": listing.stdout})
+
+
+@asynccontextmanager
+async def episode(folder: Path, spec: EnvironmentSpec = SPEC) -> AsyncIterator[Episode]:
+    async with Episode.open(
+        folder,
+        task=Task("t", (Text("do it"),), environment=spec),
+        tools=catalog.make(["shell", "edit", "python", "submit"]),
+        models={},
+        seed=1,
+        budget=Budget(),
+        collect=collect,
+        label="test/world",
+        environment=spec,
+        header={"episode": "e1"},
+    ) as opened:
+        yield opened
+
+
+def started(folder: Path) -> list[str]:
+    return [event["kind"] for event in read(folder / "trajectory.jsonl")]
+
+
+async def shell(opened: Episode, command: str) -> str:
+    return (await opened.use("shell", command=command)).text
+
+
+async def test_a_lost_world_is_rebuilt_by_the_recorded_calls(tmp_path: Path) -> None:
+    async with episode(tmp_path) as opened:
+        await shell(opened, "echo one > a.txt; cd /; X=kept")
+        assert await shell(opened, "echo $X; pwd") == "kept\n/"
+    async with episode(tmp_path) as opened:
+        await shell(opened, "echo one > a.txt; cd /; X=kept")
+        assert await shell(opened, "echo $X; pwd") == "kept\n/"
+        # Not recorded: needs the world as the two calls left it, folder and variables included.
+        assert await shell(opened, 'cd - > /dev/null; echo "$X $(cat a.txt setup.txt)"') == "kept one\nfrom-setup"
+    assert "divergence" not in started(tmp_path)
+
+
+async def test_an_episode_answered_from_its_log_starts_no_world(tmp_path: Path) -> None:
+    async def work(opened: Episode) -> tuple[str, Submission]:
+        said = await shell(opened, "echo one > a.txt; cat a.txt")
+        await opened.act(ToolCall("s", "submit", {"answer": "done"}))
+        return said, await opened.finish()
+
+    async with episode(tmp_path) as opened:
+        first = await work(opened)
+    assert first[1].files["all.txt"] == b"one\nfrom-setup\n"
+    impossible = EnvironmentSpec(kind="local", setup="exit 1")
+    async with episode(tmp_path, impossible) as opened:
+        assert await work(opened) == first
+
+
+async def test_branches_work_in_forks_and_hand_in_from_them(tmp_path: Path) -> None:
+    async def work(opened: Episode, last: bool) -> bytes:
+        await shell(opened, "echo root > a.txt")
+        async with opened.branch("left") as left:
+            await shell(left, "echo left >> a.txt")
+            state = await left.snapshot()
+        async with opened.branch("right") as right:
+            assert await shell(right, "cat a.txt") == "root"
+            await shell(right, "rm a.txt")
+        async with opened.branch("grandchild", at=state) as grandchild:
+            assert await shell(grandchild, "cat a.txt") == "root\nleft"
+            if last:
+                await shell(grandchild, "echo grandchild >> a.txt")
+                await grandchild.submit("best")
+        assert await shell(opened, "cat a.txt") == "root"
+        return (await opened.finish()).files["all.txt"] if last else b""
+
+    async with episode(tmp_path) as opened:
+        await work(opened, last=False)
+    # The state of the left branch was lost with its world: it is rebuilt for the one call that was not recorded.
+    async with episode(tmp_path) as opened:
+        assert await work(opened, last=True) == b"root\nleft\ngrandchild\nfrom-setup\n"
+    assert "divergence" not in started(tmp_path)
+
+
+async def test_a_world_that_answers_differently_when_rebuilt_is_reported(tmp_path: Path) -> None:
+    counter = tmp_path / "outside.txt"
+    command = f"echo x >> {counter}; wc -l < {counter}"
+    async with episode(tmp_path / "e") as opened:
+        assert await shell(opened, command) == "1"
+    async with episode(tmp_path / "e") as opened:
+        assert await shell(opened, command) == "1"
+        await shell(opened, "true")
+    divergence = next(e for e in read(tmp_path / "e" / "trajectory.jsonl") if e["kind"] == "divergence")
+    assert (divergence["recorded"].strip(), divergence["now"].strip()) == ("1", "2")
+
+
+async def test_the_models_mistakes_become_results(tmp_path: Path) -> None:
+    async with episode(tmp_path) as opened:
+        for call, expected in [
+            (ToolCall("1", "shel", {}), "there is no tool 'shel'; there are: shell, edit, python, submit"),
+            (ToolCall("2", "shell", {}), "command: Field required"),
+            (ToolCall("3", "shell", {"command": "ls", "cwd": "/"}), "cwd: Extra inputs are not permitted"),
+            (ToolCall("4", "shell", malformed='{"command": '), "not a JSON object"),
+        ]:
+            result = await opened.act(call)
+            assert result.is_error
+            assert expected in result.text
+
+
+async def test_files_of_the_task_are_in_every_world(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "deep").mkdir(parents=True)
+    (data / "deep" / "x.csv").write_text("1,2\n")
+    spec = EnvironmentSpec(kind="local", files=(Files(str(data), "input"),), setup="wc -l < input/deep/x.csv > n.txt")
+    async with episode(tmp_path / "e", spec) as opened, opened.branch("b") as branch:
+        assert await shell(branch, "cat input/deep/x.csv n.txt") == "1,2\n1"
+
+
+async def test_setup_that_fails_is_a_fault(tmp_path: Path) -> None:
+    from trellis.environments.environment import EnvironmentFault
+
+    spec = EnvironmentSpec(kind="local", setup="echo no such thing >&2; exit 3")
+    async with episode(tmp_path, spec) as opened:
+        with pytest.raises(EnvironmentFault, match="no such thing"):
+            await shell(opened, "true")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+async def test_closing_leaves_no_process(tmp_path: Path) -> None:
+    async with episode(tmp_path) as opened:
+        pid = int(await shell(opened, "sleep 1000 > /dev/null 2>&1 & echo $!"))
+        assert Path(f"/proc/{pid}").exists()
+    assert not Path(f"/proc/{pid}").exists()
