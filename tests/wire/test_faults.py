@@ -1,0 +1,188 @@
+"""What happens when a provider misbehaves: real SDKs, real sockets, injected faults."""
+
+from __future__ import annotations
+
+import socket
+import traceback
+
+import pytest
+
+from trellis.models.catalog import close, load
+from trellis.models.messages import user
+from trellis.models.model import ModelFault, ModelRequestError
+
+from .conftest import FAST, PROVIDERS, Connect
+from .loopback import Fault
+
+pytestmark = [pytest.mark.wire, pytest.mark.chaos]
+
+PING = [user("Answer with the one word: pong")]
+PASSING = {
+    "429": Fault(status=429),
+    "429 with Retry-After": Fault(status=429, headers={"retry-after": "0"}),
+    "408": Fault(status=408),
+    "409": Fault(status=409),
+    "500": Fault(status=500),
+    "503": Fault(status=503),
+    "529": Fault(status=529),
+    "reset": Fault("reset"),
+    "stall": Fault("stall"),
+    "cut JSON": Fault("cut_json"),
+    "cut body": Fault("cut_body"),
+    "HTML": Fault("not_json"),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_passing_fault_is_tried_again(connect: Connect, provider: str, fault: str) -> None:
+    wire = await connect(provider)
+    wire.loopback.faults.append(PASSING[fault])
+    reply = await wire.load(timeout_s=0.3 if fault == "stall" else 20.0).generate(PING)
+    assert reply.text == "pong"
+    assert len(wire.loopback.requests) == 2, "one fault, one more attempt: the SDK's own retries must be off"
+    assert 0 < reply.waited_s < reply.latency_s
+    first, second = (request.body for request in wire.loopback.requests)
+    assert first == second
+
+
+async def test_every_kind_of_fault_in_one_call(connect: Connect) -> None:
+    wire = await connect("openai")
+    wire.loopback.faults.extend(PASSING.values())
+    reply = await wire.load(timeout_s=0.3).generate(PING)
+    assert reply.text == "pong"
+    assert len(wire.loopback.requests) == len(PASSING) + 1
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_waits_as_long_as_asked(connect: Connect, provider: str) -> None:
+    wire = await connect(provider)
+    wire.loopback.faults.append(Fault(status=429, headers={"retry-after-ms": "120"}))
+    reply = await wire.load().generate(PING)
+    assert reply.waited_s >= 0.12, "the wait that the provider asked for is counted as waiting"
+
+
+async def test_asked_to_wait_longer_than_the_budget_gives_up_at_once(connect: Connect) -> None:
+    wire = await connect("anthropic")
+    wire.loopback.faults.append(Fault(status=429, headers={"retry-after": "3600"}))
+    with pytest.raises(ModelFault, match="gave up after 1 attempts"):
+        await wire.load().generate(PING)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_spent_budget_is_a_fault_in_one_line(connect: Connect, provider: str) -> None:
+    wire = await connect(provider)
+    wire.loopback.faults.extend([Fault(status=503)] * 10_000)
+    model = wire.load(retry_budget_s=0.1)
+    with pytest.raises(ModelFault) as raised:
+        await model.generate(PING)
+    line = str(raised.value)
+    assert line.startswith(f"{model.name}: gave up after {len(wire.loopback.requests)} attempts")
+    assert "HTTP 503: injected" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_wrong_request_is_not_tried_again(connect: Connect, provider: str, status: int) -> None:
+    wire = await connect(provider)
+    said = {"error": {"type": "invalid_request_error", "message": "this is\n\x1b[31mwrong", "code": None}}
+    wire.loopback.faults.append(Fault(status=status, body=said))
+    model = wire.load()
+    with pytest.raises(ModelRequestError) as raised:
+        await model.generate(PING)
+    line = str(raised.value)
+    assert len(wire.loopback.requests) == 1
+    assert line.startswith(f"{model.name}: ")
+    assert line.endswith(f"(HTTP {status}: this is [31mwrong)")
+    assert line.isprintable(), "one line without control characters"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "advice"),
+    [
+        (400, "context_length_exceeded", "longer than the model's context window"),
+        (429, "insufficient_quota", "check its plan and billing"),
+        (404, "model_not_found", "check its name and the rights of OPENAI_API_KEY"),
+    ],
+)
+async def test_known_codes_say_what_to_do(connect: Connect, status: int, code: str, advice: str) -> None:
+    wire = await connect("openai")
+    wire.loopback.faults.append(Fault(status=status, body={"error": {"code": code, "message": "no", "type": "x"}}))
+    with pytest.raises(ModelRequestError, match=advice):
+        await wire.load().generate(PING)
+    assert len(wire.loopback.requests) == 1
+
+
+@pytest.mark.parametrize(("provider", "env"), [("openai", "OPENAI_API_KEY"), ("anthropic", "ANTHROPIC_API_KEY")])
+async def test_wrong_key_is_named_and_never_shown(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, provider: str, env: str
+) -> None:
+    """The server quotes the key in its message, whole; none of it may be seen."""
+    wire = await connect(provider)
+    secret = "hunter2-0123456789-correct-horse"
+    monkeypatch.setenv(env, secret)
+    model = wire.load()
+    with pytest.raises(ModelRequestError, match=f"the key was not accepted; check {env}") as raised:
+        await model.generate(PING)
+    assert secret in wire.loopback.requests[0].headers["authorization"]
+    for shown in (
+        str(raised.value),
+        repr(raised.value),
+        repr(model),
+        "".join(traceback.format_exception(raised.value)),
+    ):
+        assert secret not in shown
+    assert "[key]" in str(raised.value)
+
+
+@pytest.mark.parametrize("quoted", ["sk-proj-********************wxyz", "sk-ant-api03-abcd"])
+async def test_half_masked_keys_are_not_shown_either(connect: Connect, quoted: str) -> None:
+    wire = await connect("openai")
+    body = {"error": {"message": f"Incorrect API key provided: {quoted}. Find it elsewhere.", "code": None}}
+    wire.loopback.faults.append(Fault(status=401, body=body))
+    with pytest.raises(ModelRequestError, match=r"provided: \[key\]") as raised:
+        await wire.load().generate(PING)
+    assert quoted not in str(raised.value)
+
+
+async def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    model = load("openai-compatible/m", {"base_url": f"http://127.0.0.1:{port}", **FAST, "retry_budget_s": 0.05})
+    with pytest.raises(ModelFault, match="connection failed: "):
+        await model.generate(PING)
+    await close(model)
+
+
+async def test_failure_under_http_200(connect: Connect) -> None:
+    """The Responses API accepts a request and fails later."""
+    wire = await connect("openai")
+
+    def failed(code: str) -> Fault:
+        return Fault(status=200, body={"status": "failed", "error": {"code": code, "message": "so it is"}})
+
+    wire.loopback.faults.extend([failed("server_error"), failed("rate_limit_exceeded")])
+    assert (await wire.load().generate(PING)).text == "pong"
+    assert len(wire.loopback.requests) == 3
+
+    wire.loopback.faults.append(failed("bio_policy"))
+    assert (await wire.load().generate(PING)).stop_reason == "refusal"
+
+    wire.loopback.faults.append(failed("invalid_image"))
+    with pytest.raises(ModelRequestError, match="invalid_image: so it is"):
+        await wire.load().generate(PING)
+
+
+async def test_flagged_prompt_is_a_refusal(connect: Connect) -> None:
+    wire = await connect("openai")
+    wire.loopback.faults.append(Fault(status=400, body={"error": {"code": "invalid_prompt", "message": "flagged"}}))
+    reply = await wire.load().generate(PING)
+    assert (reply.stop_reason, reply.text) == ("refusal", "flagged")
+
+
+async def test_not_a_chat_completions_server(connect: Connect) -> None:
+    wire = await connect("openai-compatible")
+    wire.loopback.faults.extend([Fault(status=200, body={"hello": "world"})] * 10_000)
+    with pytest.raises(ModelFault, match="no choices"):
+        await wire.load(retry_budget_s=0.05).generate(PING)
