@@ -1,0 +1,5 @@
+"""MLE-bench: competitions in its package format, graded by its rules."""
+
+from trellis.benchmarks.mle.benchmark import Mle
+
+__all__ = ["Mle"]
