@@ -33,7 +33,7 @@ clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .venv/.demo: pyproject.toml constraints.txt
-	@$(call install,mle)
+	@$(call install,mle$(comma)swelancer)
 	@touch $@
 
 .venv/.dev: pyproject.toml constraints.txt

@@ -26,10 +26,10 @@ TEST_TIMEOUT_S = 600.0
 class BestOfN(ScaffoldOptions):
     name: ClassVar[str] = "best_of_n"
 
-    n: int = Field(4, ge=1)
+    n: int = Field(default=4, ge=1)
     """Attempts. Only one is made, with the whole budget, where a task offers nothing to tell good from bad by: neither
     a validation metric nor visible tests."""
-    max_steps: int | None = Field(None, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
     """Steps of one attempt; None: an equal share of the episode's budget."""
     prompt: str = PROMPT
     """System prompt of every attempt."""

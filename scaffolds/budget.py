@@ -33,7 +33,7 @@ class Budget:
     spent_usage: Usage = field(default_factory=Usage, init=False)
     spent_cost_usd: float | None = field(default=0.0, init=False)
     waited_s: float = field(default=0.0, init=False)
-    clock: Callable[[], float] = field(default=lambda: 0.0, init=False, repr=False)
+    clock: Callable[[], float] = field(default_factory=lambda: lambda: 0.0, init=False, repr=False)
     """Seconds since the episode began; set when the episode is opened."""
     _priced_usd: float = field(default=0.0, init=False, repr=False)
     _under_way: int = field(default=0, init=False, repr=False)

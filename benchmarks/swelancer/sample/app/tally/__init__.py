@@ -1,0 +1,1 @@
+"""Tally: a small expense tracker."""

@@ -1,0 +1,270 @@
+"""The host's end of a guest: many requests at once over one connection, each with a deadline.
+
+Deadlines are owned here. The guest ends what takes too long; if it does not answer even `GRACE_S` after that, the
+world is broken, and everybody who waits for it is told so at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from trellis.environments.environment import (
+    DEFAULT_TIMEOUT_S,
+    EnvironmentFault,
+    EnvironmentSpec,
+    ExecResult,
+    Shell,
+    ShellResult,
+)
+from trellis.environments.guest import FRAME
+
+GRACE_S = 15.0
+"""How long after its deadline a request may still be answered."""
+FILE_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 60.0
+SETUP_TIMEOUT_S = 1800.0
+
+LogTail = Callable[[], str]
+
+
+class Reader(Protocol):
+    async def readexactly(self, n: int, /) -> bytes: ...
+
+
+class Writer(Protocol):
+    def write(self, data: bytes, /) -> None: ...
+    async def drain(self) -> None: ...
+    def close(self) -> None: ...
+    async def wait_closed(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    header: Mapping[str, Any]
+    payload: bytes
+
+
+class Channel:
+    """Requests to one guest."""
+
+    def __init__(self, name: str, reader: Reader, writer: Writer, log_tail: LogTail) -> None:
+        self._name = name
+        self._reader = reader
+        self._writer = writer
+        self._log_tail = log_tail
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._dead: str | None = None
+        self._closing = False
+        self._receiver = asyncio.create_task(self._receive(), name=f"receive from {name}")
+
+    async def request(
+        self, op: str, *, payload: bytes = b"", timeout_s: float = FILE_TIMEOUT_S, **fields: Any
+    ) -> Reply:
+        """Send a request and wait for its answer.
+
+        Raises:
+            EnvironmentFault: the guest is gone, does not answer in time, or failed.
+            OSError: the guest could not do it; the subclass tells why.
+        """
+        number, answer = self.send(op, payload=payload, **fields)
+        return await self.answer(number, answer, timeout_s)
+
+    def send(self, op: str, *, payload: bytes = b"", **fields: Any) -> tuple[int, asyncio.Future[Reply]]:
+        if self._dead is not None:
+            raise EnvironmentFault(self._dead)
+        number = next(self._ids)
+        header = json.dumps({"id": number, "op": op, **fields}).encode()
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        self._writer.write(FRAME.pack(len(header), len(payload)) + header + payload)
+        return number, answer
+
+    async def answer(self, number: int, answer: asyncio.Future[Reply], timeout_s: float) -> Reply:
+        try:
+            async with asyncio.timeout(timeout_s + GRACE_S):
+                await self._drain()
+                reply = await answer
+        except TimeoutError:
+            self._waiting.pop(number, None)
+            raise EnvironmentFault(
+                f"{self._name} did not answer within {timeout_s + GRACE_S:g} s{self._log()}"
+            ) from None
+        if "broken" in reply.header:
+            raise EnvironmentFault(f"the guest of {self._name} failed: {reply.header['broken'].strip()}")
+        if "errno" in reply.header:
+            raise OSError(reply.header["errno"], reply.header["message"])
+        return reply
+
+    async def close(self, timeout_s: float = 10.0) -> None:
+        """Ask the guest to end its world and hang up."""
+        self._closing = True
+        if self._dead is None:
+            with suppress(EnvironmentFault, OSError, TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    self.send("shutdown")
+                    await self._drain()
+                    await asyncio.shield(self._receiver)  # the guest closes its end when all is dead
+        self._receiver.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._receiver
+        self._writer.close()
+        with suppress(OSError):
+            await self._writer.wait_closed()
+
+    async def _drain(self) -> None:
+        with suppress(ConnectionError):  # the receiver notices the end and tells everybody
+            await self._writer.drain()
+
+    async def _receive(self) -> None:
+        try:
+            while True:
+                header_size, payload_size = FRAME.unpack(await self._reader.readexactly(FRAME.size))
+                header = json.loads(await self._reader.readexactly(header_size))
+                payload = await self._reader.readexactly(payload_size) if payload_size else b""
+                answer = self._waiting.pop(header["id"], None)
+                if answer is not None and not answer.done():
+                    answer.set_result(Reply(header, payload))
+        except (OSError, EOFError, ValueError) as error:
+            cause = "" if isinstance(error, EOFError) else f" ({error})"
+            self._dead = (
+                f"{self._name} is gone: closed" if self._closing else f"{self._name} is gone{cause}{self._log()}"
+            )
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(EnvironmentFault(self._dead))
+                answer.exception()  # a waiter that was cancelled meanwhile must not leave a warning behind
+
+    def _log(self) -> str:
+        tail = self._log_tail().strip()
+        return f"; the end of its log: {tail}" if tail else ""
+
+
+class ChannelShell:
+    """A shell in a guest. Commands given while one is running wait for it."""
+
+    def __init__(self, channel: Channel, number: int) -> None:
+        self._channel = channel
+        self._number = number
+        self._lock = asyncio.Lock()
+
+    async def run(self, command: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> ShellResult:
+        text = command.encode("utf-8", "surrogateescape")
+        if b"\0" in text:
+            return ShellResult(2, b"bash: a command cannot contain a NUL byte\n")
+        await self._lock.acquire()
+        try:
+            number, answer = self._channel.send("run_in_shell", payload=text, shell=self._number, limit_s=timeout_s)
+        except EnvironmentFault:
+            self._lock.release()
+            raise
+        answer.add_done_callback(lambda _: self._lock.release())
+        try:
+            reply = await self._channel.answer(number, asyncio.shield(answer), timeout_s)
+        except asyncio.CancelledError:
+            with suppress(EnvironmentFault):
+                self._channel.send("interrupt_shell", shell=self._number)
+            raise
+        header = reply.header
+        return ShellResult(
+            exit_code=header["exit_code"],
+            output=reply.payload,
+            timed_out=header["timed_out"],
+            restarted=header["restarted"],
+            duration_s=header["duration_s"],
+            spilled=tuple(header["spilled"]),
+        )
+
+    async def close(self) -> None:
+        with suppress(EnvironmentFault):
+            await self._channel.request("close_shell", shell=self._number)
+
+
+class ChannelEnvironment:
+    """What all kinds of environment have in common: everything but how a guest is launched, captured and removed."""
+
+    def __init__(self, spec: EnvironmentSpec, channel: Channel, workdir: str) -> None:
+        self.spec = spec
+        self.channel = channel
+        self.workdir = workdir
+
+    async def greet(self, env: Mapping[str, str], spill: str, interpreter_env: Mapping[str, str] = {}) -> None:
+        """Tell the guest about its world: the variables of every command, and where it may put long output."""
+        await self.channel.request(
+            "hello",
+            env={**env, **self.spec.env},
+            workdir=self.workdir,
+            spill=spill,
+            warm=dict(interpreter_env),
+            timeout_s=START_TIMEOUT_S,
+        )
+
+    async def set_up(self) -> None:
+        """Run the set-up script of the spec.
+
+        Raises:
+            EnvironmentFault: it failed.
+        """
+        result = await self.exec(self.spec.setup, timeout_s=SETUP_TIMEOUT_S)
+        if not result.ok:
+            how = f"did not end within {SETUP_TIMEOUT_S:g} s" if result.timed_out else f"ended with {result.exit_code}"
+            raise EnvironmentFault(f"the set-up script {how}: {result.text.strip()[-2000:]}")
+
+    async def exec(
+        self,
+        command: str | Sequence[str],
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        stdin: bytes = b"",
+        env: Mapping[str, str] = {},
+        cwd: str | None = None,
+    ) -> ExecResult:
+        number, answer = self.channel.send(
+            "exec",
+            payload=stdin,
+            command=command if isinstance(command, str) else list(command),
+            env=dict(env),
+            cwd=cwd,
+            limit_s=timeout_s,
+        )
+        try:
+            reply = await self.channel.answer(number, answer, timeout_s)
+        except asyncio.CancelledError:
+            with suppress(EnvironmentFault):
+                self.channel.send("cancel", target=number)
+            raise
+        header, split = reply.header, reply.header["stdout_bytes"]
+        return ExecResult(
+            exit_code=header["exit_code"],
+            stdout=reply.payload[:split],
+            stderr=reply.payload[split:],
+            signal=header["signal"],
+            timed_out=header["timed_out"],
+            duration_s=header["duration_s"],
+            spilled=tuple(header["spilled"]),
+        )
+
+    async def open_shell(self) -> Shell:
+        number, answer = self.channel.send("open_shell")
+        await self.channel.answer(number, answer, FILE_TIMEOUT_S)
+        return ChannelShell(self.channel, number)
+
+    async def read_file(self, path: str) -> bytes:
+        return (await _about(path, self.channel.request("read_file", path=path))).payload
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        await _about(path, self.channel.request("write_file", path=path, payload=data))
+
+
+async def _about(path: str, reply: Awaitable[Reply]) -> Reply:
+    """Name the file in the errors of a request."""
+    try:
+        return await reply
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None

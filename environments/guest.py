@@ -1,0 +1,312 @@
+"""The program inside every world. It runs commands and moves files for the host, over one channel.
+
+It is pid 1 of a sandbox, the main process of a container, or a plain child for `local`. It needs nothing but Python 3.8
+and bash. With the modules it is made of (program.PARTS) it is handed to a container as text, so these import nothing
+else of Trellis.
+
+A frame is two lengths (`>II`), a JSON header and a raw payload. A request names its `id` and `op`; its answer carries
+the same id, and the two may be far apart: any number of requests are under way at once in this single thread.
+"""
+# Plain calls: pathlib would cost a container an import.
+# ruff: noqa: PTH103, PTH118, PTH120, PTH123
+
+from __future__ import annotations
+
+import errno
+import gc
+import itertools
+import json
+import os
+import signal
+import socket
+import stat
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from trellis.environments.bash import SCRIPT_FD, Shell
+from trellis.environments.launcher import Launcher
+from trellis.environments.streams import CHUNK_BYTES, Capture, Loop, Process, memory_file, pipe, write_all
+from trellis.environments.supervisor import (
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_DUMPABLE,
+    ProcessEntry,
+    exit_code,
+    kill_descendants,
+    living_descendants,
+    prctl,
+    process_table,
+    send_signal,
+)
+
+if TYPE_CHECKING:
+    Answer = Callable[..., None]
+
+FRAME = struct.Struct(">II")
+INLINE_SCRIPT_BYTES = 64 << 10
+"""A longer script is handed to bash as a file: the kernel limits one argument to 128 KiB."""
+FREEZE_S = 2.0
+NOT_STARTED = {
+    "exit_code": 126,
+    "signal": None,
+    "timed_out": False,
+    "duration_s": 0.0,
+    "spilled": (),
+    "stdout_bytes": 0,
+}
+
+
+class Channel:
+    """Frames to and from the host."""
+
+    def __init__(self, source: int, sink: int) -> None:
+        self.source = source
+        self._sink = sink
+        self._buffer = bytearray()
+
+    def receive(self) -> list[tuple[dict[str, Any], bytes]] | None:
+        """The frames that are complete after one read; None when the host is gone."""
+        data = os.read(self.source, CHUNK_BYTES * 16)
+        if not data:
+            return None
+        self._buffer += data
+        frames = []
+        while len(self._buffer) >= FRAME.size:
+            header_size, payload_size = FRAME.unpack_from(self._buffer)
+            start = FRAME.size + header_size
+            end = start + payload_size
+            if len(self._buffer) < end:
+                break
+            frames.append((json.loads(self._buffer[FRAME.size : start]), bytes(self._buffer[start:end])))
+            del self._buffer[:end]
+        return frames
+
+    def send(self, header: Mapping[str, Any], payload: bytes = b"") -> None:
+        encoded = json.dumps(header).encode()
+        write_all(self._sink, FRAME.pack(len(encoded), len(payload)) + encoded + payload)
+
+
+class Guest:
+    """Answers the host's requests until it says shutdown or goes away."""
+
+    def __init__(self, channel: Channel, warm: socket.socket | None = None) -> None:
+        self.loop = Loop()
+        self.launcher = Launcher(self.loop, warm)
+        self.env: dict[str, str] = {}
+        self.workdir = "/"
+        self._spill_folder = "/tmp"
+        self._spilled = itertools.count(1)
+        self._channel = channel
+        self._commands: dict[int, Process] = {}
+        self._shells: dict[int, Shell] = {}
+        self.loop.watch(channel.source, self._receive)
+
+    def run(self) -> NoReturn:
+        while True:
+            self.loop.run_once()
+
+    def spill_path(self) -> str:
+        return f"{self._spill_folder}/output-{next(self._spilled)}.txt"
+
+    def _receive(self) -> None:
+        frames = self._channel.receive()
+        if frames is None:
+            self._shutdown()
+        for header, payload in frames:
+            self._handle(header, payload)
+
+    def _handle(self, header: dict[str, Any], payload: bytes) -> None:
+        number = header.pop("id")
+
+        def answer(result: Mapping[str, Any], payload: bytes = b"") -> None:
+            self._channel.send({"id": number, **result}, payload)
+
+        try:
+            getattr(self, "_op_" + header.pop("op"))(number, answer, payload, **header)
+        except OSError as error:
+            answer({"errno": error.errno or errno.EIO, "message": error.strerror or str(error)})
+        except Exception:
+            answer({"broken": traceback.format_exc()})
+
+    def _op_hello(
+        self, _: int, answer: Answer, __: bytes, *, env: dict[str, str], workdir: str, spill: str, warm: dict[str, str]
+    ) -> None:
+        self.env, self.workdir, self._spill_folder = env, workdir, spill
+        self.launcher.warm_env = warm
+        os.chdir(workdir)
+        answer({"pid": os.getpid(), "python": sys.version.split()[0]})
+
+    def _op_ping(self, _: int, answer: Answer, __: bytes) -> None:
+        answer({})
+
+    def _op_exec(
+        self,
+        number: int,
+        answer: Answer,
+        stdin: bytes,
+        *,
+        command: str | list[str],
+        env: dict[str, str],
+        cwd: str | None,
+        limit_s: float,
+    ) -> None:
+        began_s = time.monotonic()
+        timed_out = False
+
+        def ended(status: int) -> None:
+            del self._commands[number]
+            code, killer = exit_code(status)
+            (out, spilled_out), (err, spilled_err) = output.take(last=True), errors.take(last=True)
+            result = {
+                "exit_code": code,
+                "signal": killer,
+                "timed_out": timed_out,
+                "duration_s": time.monotonic() - began_s,
+                "spilled": spilled_out + spilled_err,
+                "stdout_bytes": len(out),
+            }
+            answer(result, out + err)
+
+        def time_out() -> None:
+            nonlocal timed_out
+            if process.running:
+                timed_out = True
+                process.kill()
+
+        with ExitStack() as passed, ExitStack() as ours:
+            try:
+                files = {0: memory_file(stdin) if stdin else os.open(os.devnull, os.O_RDONLY)}
+                passed.callback(os.close, files[0])
+                output_read, files[1] = pipe(ours, passed)
+                error_read, files[2] = pipe(ours, passed)
+                argv = list(command)
+                if isinstance(command, str):
+                    argv = ["bash", "-c", command]
+                    script = command.encode("utf-8", "surrogateescape")
+                    if len(script) > INLINE_SCRIPT_BYTES:
+                        files[SCRIPT_FD] = memory_file(script)
+                        passed.callback(os.close, files[SCRIPT_FD])
+                        argv = ["bash", f"/proc/self/fd/{SCRIPT_FD}"]
+                folder = os.path.join(self.workdir, cwd or "")
+                process = self.launcher.start(argv, {**self.env, **env}, folder, files, ended)
+            except OSError as error:  # the world has used up its processes or files: the command's failure, not ours
+                answer(NOT_STARTED, f"the command cannot be started: {error.strerror}\n".encode())
+                return
+            ours.pop_all()
+        self._commands[number] = process
+        output = Capture(self.loop, output_read, self.spill_path)
+        errors = Capture(self.loop, error_read, self.spill_path)
+        self.loop.after(limit_s, time_out)
+
+    def _op_cancel(self, _: int, answer: Answer, __: bytes, *, target: int) -> None:
+        if target in self._commands:
+            self._commands[target].kill()
+        answer({})
+
+    def _op_open_shell(self, number: int, answer: Answer, _: bytes) -> None:
+        self._shells[number] = Shell(self.loop, self._launch_shell, self.spill_path)
+        answer({})
+
+    def _launch_shell(self, argv: list[str], files: dict[int, int], ended: Callable[[int], None]) -> Process:
+        return self.launcher.start(argv, self.env, self.workdir, files, ended)
+
+    def _op_run_in_shell(self, _: int, answer: Answer, command: bytes, *, shell: int, limit_s: float) -> None:
+        self._shells[shell].run(command, limit_s, answer)
+
+    def _op_interrupt_shell(self, _: int, answer: Answer, __: bytes, *, shell: int) -> None:
+        self._shells[shell].interrupt()
+        answer({})
+
+    def _op_close_shell(self, _: int, answer: Answer, __: bytes, *, shell: int) -> None:
+        self._shells.pop(shell).close()
+        answer({})
+
+    def _op_read_file(self, _: int, answer: Answer, __: bytes, *, path: str) -> None:
+        # Opening a pipe or a device must not block; reading one is refused.
+        fd = os.open(os.path.join(self.workdir, path), os.O_RDONLY | os.O_NONBLOCK)
+        with open(fd, "rb") as file:
+            mode = os.fstat(fd).st_mode
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if not stat.S_ISREG(mode):
+                raise OSError(errno.EINVAL, "not a regular file")
+            answer({}, file.read())
+
+    def _op_write_file(self, _: int, answer: Answer, data: bytes, *, path: str) -> None:
+        path = os.path.join(self.workdir, path)
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK, 0o666)
+        with open(fd, "wb") as file:
+            file.write(data)
+        answer({})
+
+    def _op_freeze(self, _: int, answer: Answer, __: bytes) -> None:
+        """Stop all, and answer when they have stopped: whoever copies files now must not be raced."""
+        self._signal_all(signal.SIGSTOP)
+        deadline = time.monotonic() + FREEZE_S
+        while time.monotonic() < deadline and any(entry.state in "RS" for entry in self._others()):
+            time.sleep(0.001)
+        answer({})
+
+    def _op_thaw(self, _: int, answer: Answer, __: bytes) -> None:
+        self._signal_all(signal.SIGCONT)
+        answer({})
+
+    def _op_kill_all(self, _: int, answer: Answer, __: bytes) -> None:
+        """End every command and shell, for instance because the disk is full; the world lives on."""
+        for process in list(self._commands.values()):
+            process.kill()
+        for shell in self._shells.values():
+            shell.close()
+        answer({})
+
+    def _op_shutdown(self, _: int, answer: Answer, __: bytes) -> None:
+        answer({})
+        self._shutdown()
+
+    def _signal_all(self, number: int) -> None:
+        if os.getpid() == 1:
+            with suppress(ProcessLookupError):
+                os.kill(-1, number)  # everything in this world, this process excepted
+        else:
+            for entry in self._others():
+                send_signal(entry.pid, number)
+
+    def _others(self) -> list[ProcessEntry]:
+        if os.getpid() == 1:
+            return [entry for entry in process_table() if entry.pid != 1]
+        return living_descendants(os.getpid())
+
+    def _shutdown(self) -> NoReturn:
+        if os.getpid() == 1:
+            self._signal_all(signal.SIGKILL)
+        else:
+            kill_descendants(os.getpid())
+        os._exit(0)
+
+
+def main(source: int = 0, sink: int = 1, warm: int | None = None) -> NoReturn:
+    """Serve the host on two file descriptors, which no command can reach: this process cannot be looked into, and
+    its commands do not inherit them."""
+    channel = Channel(os.dup(source), os.dup(sink))
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in {0, 1, source, sink}:
+        os.dup2(null, fd)
+    prctl(PR_SET_DUMPABLE, 0)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    os.umask(0o022)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    gc.freeze()  # a fork then copies fewer pages
+    Guest(channel, None if warm is None else socket.socket(fileno=warm)).run()
+
+
+if __name__ == "__main__":
+    main()

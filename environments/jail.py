@@ -1,0 +1,353 @@
+"""Linux namespaces over a minimal read-only root, without any external program.
+
+`enter` runs in a process that was forked for one world and returns in the world's first process (pid 1 inside): no
+capability, no way to gain one, no other user namespace, no network but a loopback, and of the host's files only what
+the `Jail` names. It works for an ordinary user, and for root, in which case the inside is not root either: the mounts
+are made as root, then the process becomes an unprivileged user in a user namespace of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import resource
+import signal
+import socket
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from trellis.environments.supervisor import PR_SET_DUMPABLE, prctl
+
+INSIDE_UID = 1000
+ROOTS_AGENT_UID = 1_934_281_000
+"""Who agents are on the host when it is root that starts the world: nobody's number."""
+
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
+MNT_DETACH = 2
+SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+SYS_MOUNT_SETATTR = 442
+AT_FDCWD, AT_RECURSIVE = -100, 0x8000
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+CAPABILITY_VERSION_3 = 0x20080522
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+
+DEVICES = ("null", "zero", "full", "random", "urandom")
+ETC = (
+    "alternatives", "chromium", "chromium.d", "fonts", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "mime.types",
+    "nsswitch.conf", "protocols", "services", "ssl/certs", "ssl/openssl.cnf",
+)  # fmt: skip
+PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+PROC_MASKED = ("acpi", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list")
+NO_SUCH_MODULE = "raise ModuleNotFoundError(f'No module named {__name__!r}', name=__name__)\n"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class JailError(Exception):
+    """The kernel refused a step; the text names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jail:
+    """One world's view of the machine. Paths are the host's and absolute unless they say otherwise."""
+
+    store: str
+    """The folder in which layers and worlds lie; `upper`, `work` and `layers` are relative to it."""
+    root: str
+    """An empty folder, where the new root is mounted."""
+    upper: str
+    work: str
+    layers: tuple[str, ...]
+    """What lies below the writable places, the topmost first; each has the folders work, home and tmp."""
+    workdir: str
+    visible: tuple[str, ...]
+    """Folders that appear inside at the same path, read-only, besides the system's."""
+    masked: tuple[str, ...]
+    """Folders and files below the visible ones that are empty inside."""
+    masked_packages: tuple[str, ...]
+    """Python packages below the visible ones that cannot be imported inside."""
+    network: bool
+    pids: int
+    memory_bytes: int
+    memory_by_cgroup: bool
+    disk_bytes: int
+
+
+# --- system calls --------------------------------------------------------------------------------------------------
+
+
+def _check(result: int, step: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise JailError(f"{step}: {os.strerror(number)} [{errno.errorcode.get(number, number)}]")
+
+
+def _mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
+    arguments = [text.encode() or None for text in (source, target, kind)]
+    _check(_libc.mount(*arguments, ctypes.c_ulong(flags), options.encode() or None), f"mount {kind or source} {target}")
+
+
+def _bind(source: str, target: str, *, attributes: int = MS_RDONLY | MS_NOSUID | MS_NODEV) -> None:
+    """Show `source` at `target`, with what is mounted below it."""
+    _mount(source, target, flags=MS_BIND | MS_REC)
+    if attributes:
+        change = struct.pack("QQQQ", attributes, 0, 0, 0)  # the attributes have the values of the first MS_ flags
+        result = _libc.syscall(
+            SYS_MOUNT_SETATTR, AT_FDCWD, target.encode(), AT_RECURSIVE, change, ctypes.c_size_t(len(change))
+        )
+        _check(result, f"mount_setattr {target} (needs Linux 5.12)")
+
+
+def _unshare(flags: int) -> None:
+    _check(_libc.unshare(flags), "unshare")
+
+
+# --- entering ------------------------------------------------------------------------------------------------------
+
+
+def enter(jail: Jail, held: int) -> None:
+    """Return inside, as pid 1. The calling process stays outside as its parent, holds the descriptor `held` open and
+    nothing else, and ends when all processes inside have ended.
+
+    Raises:
+        JailError: a step was refused (in the calling process or in the child).
+    """
+    rooted = os.geteuid() == 0
+    uid, gid = os.geteuid(), os.getegid()
+    _unshare(
+        (0 if rooted else CLONE_NEWUSER)
+        | CLONE_NEWNS
+        | CLONE_NEWPID
+        | CLONE_NEWIPC
+        | CLONE_NEWUTS
+        | (0 if jail.network else CLONE_NEWNET)
+    )
+    if not rooted:
+        _map_ids(uid, gid)
+    child = os.fork()
+    if child:
+        _wait_for(child, held)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _build_root(jail)
+    if not jail.network:
+        _raise_loopback()
+    _check(_libc.sethostname(b"trellis", 7), "sethostname")
+    user_sysctls = os.open("/proc/sys/user", os.O_PATH)
+    for name in PROC_READ_ONLY:
+        if Path("/proc", name).exists():
+            _bind(f"/proc/{name}", f"/proc/{name}", attributes=MS_RDONLY)
+    _mount("", "/", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
+    set_limits(jail)
+    if rooted:
+        os.setgroups([])
+        os.setresgid(ROOTS_AGENT_UID, ROOTS_AGENT_UID, ROOTS_AGENT_UID)
+        os.setresuid(ROOTS_AGENT_UID, ROOTS_AGENT_UID, ROOTS_AGENT_UID)
+        prctl(PR_SET_DUMPABLE, 1)
+        _unshare(CLONE_NEWUSER)
+        _map_ids(ROOTS_AGENT_UID, ROOTS_AGENT_UID)
+    _forbid_user_namespaces(user_sysctls)
+    drop_privileges()
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # changing the user cleared it
+
+
+def _wait_for(child: int, held: int) -> NoReturn:
+    os.closerange(0, held)
+    os.closerange(held + 1, 4096)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while os.waitpid(child, 0)[0] != child:
+        pass
+    os._exit(0)
+
+
+def _map_ids(uid: int, gid: int) -> None:
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{INSIDE_UID} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{INSIDE_UID} {gid} 1")
+
+
+def _build_root(jail: Jail) -> None:
+    _mount("", "/", flags=MS_REC | MS_PRIVATE)
+    _mount("tmpfs", jail.root, "tmpfs", MS_NOSUID | MS_NODEV, "size=4m,mode=755")
+    root = Path(jail.root)
+    for folder in ("dev/pts", "dev/shm", "etc/ssl", "proc", "run", "tmp", "var/tmp", "home/agent", ".masked/empty"):
+        (root / folder).mkdir(parents=True)
+    (root / jail.workdir.lstrip("/")).mkdir(parents=True, exist_ok=True)
+    _show_system(root)
+    _mount_writable(jail, root)
+    _show_etc(root, jail.network)
+    for path in jail.visible:
+        _show(root, path)
+    _mask(root, jail)
+    _make_devices(root, jail)
+    _mount("proc", str(root / "proc"), "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    for name in PROC_MASKED:
+        _cover(root / "proc" / name, root)
+    os.chdir(root)
+    _check(_libc.syscall(SYS_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
+    _check(_libc.umount2(b".", MNT_DETACH), "umount2")
+    os.chdir("/")
+
+
+def _show_system(root: Path) -> None:
+    _show(root, "/usr")
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        path = Path("/", name)
+        if path.is_symlink():
+            (root / name).symlink_to(path.readlink())
+        elif path.is_dir():
+            _show(root, str(path))
+
+
+def _show(root: Path, path: str) -> None:
+    target = root / path.lstrip("/")
+    if Path(path).is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
+    _bind(path, str(target))
+
+
+def _show_etc(root: Path, network: bool) -> None:
+    etc = root / "etc"
+    (etc / "passwd").write_text(
+        f"root:x:0:0:root:/root:/usr/sbin/nologin\nagent:x:{INSIDE_UID}:{INSIDE_UID}::/home/agent:/bin/bash\n"
+    )
+    (etc / "group").write_text(f"root:x:0:\nagent:x:{INSIDE_UID}:\n")
+    (etc / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
+    (etc / "hostname").write_text("trellis\n")
+    for name in (*ETC, "resolv.conf") if network else ETC:
+        if Path("/etc", name).exists():
+            _show(root, f"/etc/{name}")
+
+
+def _mount_writable(jail: Jail, root: Path) -> None:
+    """One overlay for all that can be written, so that one folder holds all that was changed."""
+    merged = root / ".merged"
+    merged.mkdir()
+    os.chdir(jail.store)  # with relative paths, hundreds of layers fit into the one page that mount options may fill
+    options = f"lowerdir={':'.join(jail.layers)},upperdir={jail.upper},workdir={jail.work},volatile"
+    if os.geteuid() != 0 or not _is_initial_user_namespace():
+        options += ",userxattr"
+    _mount("overlay", str(merged), "overlay", MS_NOSUID | MS_NODEV, options)
+    os.chdir("/")
+    for source, target in (("work", jail.workdir), ("home", "/home/agent"), ("tmp", "/tmp"), ("tmp", "/var/tmp")):
+        _bind(str(merged / source), str(root / target.lstrip("/")), attributes=MS_NOSUID | MS_NODEV)
+    _check(_libc.umount2(str(merged).encode(), MNT_DETACH), "umount2")
+    merged.rmdir()
+
+
+def _is_initial_user_namespace() -> bool:
+    return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+
+
+def _mask(root: Path, jail: Jail) -> None:
+    (root / ".masked/package").mkdir()
+    (root / ".masked/package/__init__.py").write_text(NO_SUCH_MODULE)
+    (root / ".masked/file").touch()
+    for path in jail.masked:
+        _cover(root / path.lstrip("/"), root)
+    for path in jail.masked_packages:
+        _bind(str(root / ".masked/package"), str(root / path.lstrip("/")))
+
+
+def _cover(target: Path, root: Path) -> None:
+    if target.is_dir():
+        _bind(str(root / ".masked/empty"), str(target))
+    elif target.exists():
+        _bind(str(root / ".masked/file"), str(target))
+
+
+def _make_devices(root: Path, jail: Jail) -> None:
+    dev = root / "dev"
+    for name in DEVICES:
+        (dev / name).touch()
+        _bind(f"/dev/{name}", str(dev / name), attributes=MS_NOSUID | MS_NOEXEC)
+    for name, target in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
+        (dev / name).symlink_to(target)
+    size = jail.memory_bytes // 2
+    _mount("tmpfs", str(dev / "shm"), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, f"size={size},mode=1777")
+    with suppress(JailError):  # pseudo-terminals are a convenience
+        _mount("devpts", str(dev / "pts"), "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
+        (dev / "ptmx").symlink_to("pts/ptmx")
+
+
+def _raise_loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = struct.pack("16sh", b"lo", 0) + bytes(22)
+        (flags,) = struct.unpack_from("h", fcntl.ioctl(control, SIOCGIFFLAGS, request), 16)
+        fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sh", b"lo", flags | IFF_UP) + bytes(22))
+
+
+def _forbid_user_namespaces(user_sysctls: int) -> None:
+    """A user namespace is the way to capabilities, and so to most of the kernel's attack surface."""
+    fd = os.open("max_user_namespaces", os.O_WRONLY, dir_fd=user_sysctls)
+    os.write(fd, b"0\n")
+    os.close(fd)
+    os.close(user_sysctls)
+
+
+def set_limits(jail: Jail) -> None:
+    """Limits that the kernel keeps per process or user; memory only where no cgroup does it better."""
+    limits = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NPROC: jail.pids,
+        resource.RLIMIT_FSIZE: jail.disk_bytes,
+        resource.RLIMIT_NOFILE: 16384,
+    }
+    if not jail.memory_by_cgroup:
+        limits[resource.RLIMIT_DATA] = jail.memory_bytes
+    for kind, wanted in limits.items():
+        hard = resource.getrlimit(kind)[1]
+        value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(kind, (value, value))
+
+
+def drop_privileges() -> None:
+    """Give up every capability in this user namespace, for ever."""
+    for capability in range(64):
+        _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # past the last one, the kernel says EINVAL
+    _libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    _check(_libc.capset(struct.pack("Ii", CAPABILITY_VERSION_3, 0), bytes(24)), "capset")
+    _check(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+
+
+# --- joining -------------------------------------------------------------------------------------------------------
+
+NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts")
+
+
+def namespaces() -> list[int]:
+    """Descriptors of this process's namespaces, for `join`."""
+    return [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in NAMESPACES]
+
+
+def join(jail: Jail, descriptors: list[int]) -> None:
+    """Return as an unprivileged process inside the world whose `namespaces` these are; the caller ends.
+
+    Raises:
+        JailError: the kernel refused.
+    """
+    user, *others = descriptors
+    rooted = os.geteuid() == 0
+    if rooted:
+        os.setgroups([])
+    for descriptor in [*others, user] if rooted else [user, *others]:
+        _check(_libc.setns(descriptor, 0), "setns")
+        os.close(descriptor)
+    if os.fork():
+        os._exit(0)  # only a child is in the process namespace
+    os.chdir("/")
+    set_limits(jail)
+    os.setresgid(INSIDE_UID, INSIDE_UID, INSIDE_UID)
+    os.setresuid(INSIDE_UID, INSIDE_UID, INSIDE_UID)
+    drop_privileges()

@@ -1,0 +1,87 @@
+"""Which kinds of world this machine can provide, and the removal of what is left of old ones."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+
+from trellis.environments import store
+from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, EnvironmentUnavailable
+
+PROBE_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class KindFacts:
+    """Whether a kind of world can be had here; if not, one line says why and what to do."""
+
+    kind: str
+    available: bool
+    reason: str = ""
+
+
+async def resolve_kind(spec: EnvironmentSpec) -> str:
+    """The kind to start: `auto` takes docker if an engine and the image are there, else sandbox; never local."""
+    if spec.kind != "auto":
+        return spec.kind
+    return "sandbox" if await _docker_reason(spec.image) else "docker"
+
+
+async def doctor() -> list[KindFacts]:
+    """Try each kind."""
+    docker = await _docker_reason("")
+    sandbox = await _sandbox_reason()
+    return [
+        KindFacts("docker", not docker, docker),
+        KindFacts("sandbox", not sandbox, sandbox),
+        KindFacts("local", True, "no isolation: for trusted code"),
+    ]
+
+
+async def reap(label: str, *, dead_only: bool = False) -> int:
+    """Remove worlds and snapshots labelled `label` or `label/...` (every label for ""); how many there were.
+
+    With `dead_only`, those of processes that live are left alone, so it is safe beside other runs. Worlds that still
+    run lose their files: close them first.
+
+    Raises:
+        EnvironmentFault: the engine could not remove its part.
+    """
+    removed = 0
+    if sys.platform.startswith("linux"):
+        with suppress(EnvironmentUnavailable):
+            folders = await asyncio.to_thread(lambda: list(store.abandoned(label, dead_only=dead_only)))
+            for folder in folders:
+                await asyncio.to_thread(store.remove, folder)
+            removed += len(folders)
+    with suppress(EnvironmentUnavailable):
+        from trellis.environments import docker
+
+        removed += await docker.reap(label, dead_only=dead_only)
+    return removed
+
+
+async def _docker_reason(image: str) -> str:
+    """Why there is no docker world; empty if there is."""
+    from trellis.environments import docker
+    from trellis.environments.base_image import base_image_name
+
+    try:
+        await docker.call("inspect an image", lambda: docker.find_image(image or base_image_name()))
+    except EnvironmentFault as fault:
+        return str(fault)
+    return ""
+
+
+async def _sandbox_reason() -> str:
+    from trellis.environments import sandbox
+
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            world = await sandbox.start(EnvironmentSpec(kind="sandbox"), label="doctor")
+            await world.close()
+    except EnvironmentFault as fault:
+        return str(fault)
+    return ""

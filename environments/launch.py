@@ -1,0 +1,177 @@
+"""The host's side of the templates: asking them for guests and warm interpreters (see template.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from trellis.environments.environment import EnvironmentFault, EnvironmentUnavailable
+from trellis.environments.jail import Jail
+
+START_TIMEOUT_S = 60.0
+END_TIMEOUT_S = 10.0
+
+INTERPRETER_ENV = {
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    "PYTHONHASHSEED": "0",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+}
+"""What shapes an interpreter when it starts; the same in every world, so that results are the same everywhere."""
+
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+_BOOT = "import sys; del sys.path[0]; from trellis.environments.template import main; main()"
+
+
+def command_env(home: str, tmp: str) -> dict[str, str]:
+    """The variables of every command: nothing of the host's, and this interpreter as `python3`."""
+    path = f"{Path(sys.executable).parent}:{SYSTEM_PATH}"
+    return {"PATH": path, "HOME": home, "TMPDIR": tmp, "USER": "agent", "SHELL": "/bin/bash", **INTERPRETER_ENV}
+
+
+class Template:
+    """One template process of this process. It ends when its socket closes, so with this process at the latest."""
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, str(theirs.fileno()), *modules],
+                cwd="/",
+                env={"PATH": SYSTEM_PATH, "HOME": "/nonexistent", **INTERPRETER_ENV},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._owner = os.getpid()
+        atexit.register(self._end)
+
+    @property
+    def alive(self) -> bool:
+        return self._owner == os.getpid() and self._process.poll() is None
+
+    def ask(self, request: dict[str, object], descriptors: Sequence[int]) -> None:
+        try:
+            socket.send_fds(self._socket, [json.dumps(request).encode()], list(descriptors))
+        except OSError as error:
+            raise EnvironmentFault(f"the process that starts worlds is gone: {error.strerror}") from None
+
+    def _end(self) -> None:
+        if self._owner == os.getpid():
+            self._socket.close()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_TIMEOUT_S)
+
+
+_templates: dict[tuple[str, ...], Template] = {}
+
+
+def _template(modules: tuple[str, ...]) -> Template:
+    if modules not in _templates or not _templates[modules].alive:
+        _templates[modules] = Template(modules)
+    return _templates[modules]
+
+
+@dataclass(slots=True)
+class Launched:
+    """A guest that runs, with the sockets that lead to it."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    statuses: list[socket.socket]
+
+    async def ended(self) -> None:
+        """Wait until no process of the world is left.
+
+        Raises:
+            EnvironmentFault: some would not end.
+        """
+        try:
+            async with asyncio.timeout(END_TIMEOUT_S):
+                for status in self.statuses:
+                    status.setblocking(False)
+                    while await asyncio.get_running_loop().sock_recv(status, 1 << 16):
+                        pass
+        except TimeoutError:
+            raise EnvironmentFault("the processes of a world would not end") from None
+        finally:
+            for status in self.statuses:
+                status.close()
+
+
+async def launch(log: Path, *, jail: Jail | None, cgroups: Sequence[str], preload: tuple[str, ...]) -> Launched:
+    """Start a guest, and a warm interpreter beside it if there is something to preload.
+
+    Raises:
+        EnvironmentUnavailable: the kernel refused the jail.
+        EnvironmentFault: anything else went wrong.
+    """
+    request: dict[str, object] = {
+        "jail": None if jail is None else asdict(jail),
+        "cgroups": [f"{group}/cgroup.procs" for group in cgroups],
+    }
+    with ExitStack() as ours, ExitStack() as theirs:
+        channel, channel_end = _pair(ours, theirs)
+        status, status_end = _pair(ours, theirs)
+        log_file = theirs.enter_context(log.open("wb"))
+        descriptors = [status_end.fileno(), log_file.fileno(), channel_end.fileno()]
+        statuses = [status]
+        if preload:
+            warm, warm_end = _pair(theirs, theirs, socket.SOCK_SEQPACKET)
+            descriptors.append(warm_end.fileno())
+        _template(()).ask({"become": "guest", **request}, descriptors)
+        status_end.close()
+        namespaces = await _started(status, log)
+        for descriptor in namespaces:
+            theirs.callback(os.close, descriptor)
+        if preload:
+            # Whether and when it becomes ready is between it and the guest, which does without until then.
+            status, status_end = _pair(ours, theirs)
+            statuses.append(status)
+            descriptors = [status_end.fileno(), log_file.fileno(), warm.fileno(), *namespaces]
+            _template(preload).ask({"become": "warm", **request}, descriptors)
+        reader, writer = await asyncio.open_connection(sock=channel)
+        ours.pop_all()
+    return Launched(reader, writer, statuses)
+
+
+def _pair(
+    ours: ExitStack, theirs: ExitStack, kind: socket.SocketKind = socket.SOCK_STREAM
+) -> tuple[socket.socket, socket.socket]:
+    one, other = socket.socketpair(socket.AF_UNIX, kind)
+    ours.enter_context(one)
+    theirs.enter_context(other)
+    return one, other
+
+
+async def _started(status: socket.socket, log: Path) -> list[int]:
+    status.setblocking(False)
+    loop = asyncio.get_running_loop()
+    readable = loop.create_future()
+    loop.add_reader(status, readable.set_result, None)
+    try:
+        async with asyncio.timeout(START_TIMEOUT_S):
+            await readable
+    except TimeoutError:
+        raise EnvironmentFault(f"a world did not start within {START_TIMEOUT_S:g} s") from None
+    finally:
+        loop.remove_reader(status)
+    message, descriptors, _, _ = socket.recv_fds(status, 1 << 16, 16)
+    if not message:
+        raise EnvironmentFault(f"a world died while it started: {log.read_text('utf-8', 'replace').strip()[-2000:]}")
+    if error := json.loads(message).get("error"):
+        raise EnvironmentUnavailable(f"this machine refuses the sandbox: {error}")
+    return descriptors

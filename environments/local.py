@@ -1,0 +1,85 @@
+"""`local`: commands on this machine, in a folder of their own. There is no isolation: trusted code only.
+
+What a command can read, write and reach is what you can. It does not get your environment variables; the workdir is a
+new folder, and snapshots are copies of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from trellis.environments import files, store
+from trellis.environments.channel import Channel, ChannelEnvironment
+from trellis.environments.environment import EnvironmentSpec, Snapshot
+from trellis.environments.launch import INTERPRETER_ENV, Launched, command_env, launch
+
+
+class LocalEnvironment(ChannelEnvironment):
+    def __init__(self, spec: EnvironmentSpec, label: str, folder: Path, launched: Launched) -> None:
+        log = folder / "guest.log"
+        channel = Channel(
+            "the local environment",
+            launched.reader,
+            launched.writer,
+            lambda: log.read_text("utf-8", "replace")[-2000:] if log.exists() else "",
+        )
+        super().__init__(spec, channel, str(folder / "work"))
+        self._label = label
+        self._folder = folder
+        self._launched = launched
+        self._closing: asyncio.Task[None] | None = None
+
+    async def snapshot(self) -> Snapshot:
+        await self.channel.request("freeze")
+        try:
+            folder = store.new_folder(self._label)
+            await asyncio.to_thread(files.copy_tree, Path(self.workdir), folder / "work")
+        finally:
+            await self.channel.request("thaw")
+        return Snapshot("local", folder.name, {"folder": str(folder / "work")})
+
+    async def fork(self, snapshot: Snapshot | None = None) -> LocalEnvironment:
+        return await start(self.spec, label=self._label, snapshot=snapshot or await self.snapshot())
+
+    async def close(self) -> None:
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="close a local environment")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        try:
+            await self.channel.close()
+            await self._launched.ended()
+        finally:
+            await asyncio.to_thread(store.remove, self._folder)
+
+
+async def start(spec: EnvironmentSpec, *, label: str, snapshot: Snapshot | None = None) -> LocalEnvironment:
+    """See EnvironmentSpec.start."""
+    folder = store.new_folder(label)
+    try:
+        await asyncio.to_thread(_make_folders, spec, folder, snapshot)
+        launched = await launch(folder / "guest.log", jail=None, cgroups=(), preload=spec.preload)
+        world = LocalEnvironment(spec, label, folder, launched)
+    except BaseException:
+        await asyncio.to_thread(store.remove, folder)
+        raise
+    try:
+        await world.greet(command_env(str(folder / "home"), str(folder / "tmp")), str(folder / "tmp"), INTERPRETER_ENV)
+        if snapshot is None and spec.setup:
+            await world.set_up()
+    except BaseException:
+        await world.close()
+        raise
+    return world
+
+
+def _make_folders(spec: EnvironmentSpec, folder: Path, snapshot: Snapshot | None) -> None:
+    for name in ("home", "tmp"):
+        (folder / name).mkdir()
+    if snapshot is not None:
+        files.copy_tree(Path(snapshot.data["folder"]), folder / "work")
+    else:
+        (folder / "work").mkdir()
+        files.copy_in(spec.files, folder / "work")

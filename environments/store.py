@@ -1,0 +1,107 @@
+"""Where worlds lie on the host: one folder per user, with a folder for each world and each layer of files.
+
+Every folder says whose it is (label, process), so that what a dead process left behind can be found and removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from trellis.environments.environment import EnvironmentUnavailable
+
+OWNER = "owner.json"
+CGROUP_REMOVAL_S = 2.0
+
+
+def store_folder() -> Path:
+    """The folder of this user, on a disk rather than in memory; `TRELLIS_WORLDS` names another one.
+
+    Raises:
+        EnvironmentUnavailable: it cannot be had, or it is somebody else's.
+    """
+    default = Path("/var/tmp") if Path("/var/tmp").is_dir() else Path(tempfile.gettempdir())
+    folder = Path(os.environ.get("TRELLIS_WORLDS") or default / f"trellis-{os.getuid()}")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = folder.stat().st_uid
+    except OSError as error:
+        raise EnvironmentUnavailable(f"no folder for worlds: {folder}: {error.strerror}; set TRELLIS_WORLDS") from None
+    if owner != os.getuid():
+        raise EnvironmentUnavailable(f"no folder for worlds: {folder} belongs to user {owner}; set TRELLIS_WORLDS")
+    return folder.resolve()
+
+
+def new_folder(label: str, *, name: str = "", cgroups: tuple[str, ...] = ()) -> Path:
+    """A new, empty folder of this process; short names, because overlays name hundreds of them in one page."""
+    folder = store_folder() / (name or secrets.token_hex(4))
+    folder.mkdir(mode=0o700)
+    facts = {"label": label, "pid": os.getpid(), "began": process_start(os.getpid()), "cgroups": cgroups}
+    (folder / OWNER).write_text(json.dumps(facts))
+    return folder
+
+
+def process_start(pid: int) -> str:
+    """When a process began, to tell it from a later one of the same number; empty if there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(") ")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def abandoned(label: str, *, dead_only: bool) -> Iterator[Path]:
+    """The folders whose label is `label` or begins with `label/` (all for ""); those of living processes too, unless
+    `dead_only`."""
+    for folder in store_folder().iterdir():
+        try:
+            facts = json.loads((folder / OWNER).read_text())
+        except (OSError, ValueError):
+            continue  # being made, or being removed
+        ours = not label or facts["label"] == label or facts["label"].startswith(f"{label}/")
+        alive = bool(facts["began"]) and process_start(facts["pid"]) == facts["began"]
+        if ours and not (dead_only and alive):
+            yield folder
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder and its control groups, whatever modes the files in it have; who owned it is known to the end."""
+    with contextlib.suppress(OSError, ValueError):
+        for group in json.loads((folder / OWNER).read_text())["cgroups"]:
+            _remove_cgroup(Path(group))
+    with contextlib.suppress(FileNotFoundError):  # somebody else removes it, too
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                _remove_tree(entry)
+            elif entry.name != OWNER:
+                entry.unlink()
+        (folder / OWNER).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _remove_tree(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError:
+        folder.chmod(0o700)
+        for parent, names, _ in os.walk(folder):  # an owner may have taken away their own rights
+            for path in (Path(parent) / name for name in names):
+                if not path.is_symlink():  # a link may lead anywhere
+                    path.chmod(0o700)
+        shutil.rmtree(folder)
+
+
+def _remove_cgroup(group: Path) -> None:
+    """The last process leaves a little after it has ended."""
+    deadline = time.monotonic() + CGROUP_REMOVAL_S
+    while group.exists() and time.monotonic() < deadline:
+        try:
+            group.rmdir()
+        except OSError:
+            time.sleep(0.005)

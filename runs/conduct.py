@@ -1,0 +1,135 @@
+"""A run from its plan to its report, whether it is new, resumed or scored again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trellis.runs.attempt import RunContext
+from trellis.runs.errors import RunStopped
+from trellis.runs.executor import Interrupted, execute
+from trellis.runs.experiment import Experiment
+from trellis.runs.folder import RunFolder
+from trellis.runs.metering import Meter, recorded_usd
+from trellis.runs.plan import Plan, make_plan
+from trellis.runs.progress import watching
+from trellis.runs.results import Result, total_usd
+from trellis.runs.summary import Summary, in_order, summarize
+from trellis.runs.worlds import settle
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run, or a part of it, came to its end."""
+
+    folder: RunFolder
+    summary: Summary
+    status: int
+    """Exit status: 0 done, 1 an episode ended in a fault or the run had to stop, 130 interrupted."""
+    message: str = ""
+    """One line for the user, where there is something to be said."""
+
+
+def start(experiment: Experiment, runs_dir: Path, *, quiet: bool = False, allow_local: bool = False) -> Ended:
+    """Carry out an experiment in a new folder.
+
+    Raises:
+        UsageError: the experiment is wrong, or the folder cannot be written; nothing is left behind.
+    """
+    plan = make_plan(experiment)
+    settled, notice = asyncio.run(settle(experiment, plan, allow_local=allow_local))
+    if notice:
+        print(notice, file=sys.stderr)
+    if settled != experiment:
+        plan = plan.under(settled)
+    return go_on(RunFolder.create(runs_dir, settled), plan, quiet=quiet)
+
+
+def resume(folder: RunFolder, plan: Plan, *, quiet: bool = False) -> Ended:
+    """Go on with a run. Raises UsageError: another process works on it, or its world is not to be had any more."""
+    with folder.locked():
+        asyncio.run(settle(plan.experiment, plan))
+    return go_on(folder, plan, quiet=quiet)
+
+
+def go_on(folder: RunFolder, plan: Plan, *, quiet: bool = False) -> Ended:
+    """Attempt every episode that has no final outcome yet. Raises UsageError: another process works on the run."""
+    with folder.locked():
+        before = folder.results()
+        final = [before[key] for key in plan.keys if key in before and before[key].final]
+        cells = [cell for cell in plan.cells if cell.key not in before or not before[cell.key].final]
+        status, message = 0, ""
+        try:
+            with watching(plan.keys, final, quiet=quiet) as watcher:
+                run = RunContext(folder, plan.experiment, _meter(folder, plan, final), provenance())
+                work = execute(cells, run, jobs=_jobs(plan), watcher=watcher)
+                asyncio.run(_leaving_nothing(work, folder.id, plan))
+        except Interrupted:
+            status, message = 130, f"interrupted; go on with: trellis resume {folder.path}"
+        except RunStopped as stop:
+            status, message = 1, f"{stop}; go on with: trellis resume {folder.path}"
+    summary = summary_of(folder, plan)
+    return Ended(folder, summary, status or int(summary.faults > 0), message)
+
+
+def summary_of(folder: RunFolder, plan: Plan) -> Summary:
+    """The summary of what has ended so far, in the order of the plan; also written as `summary.json`."""
+    benchmarks = {label: planned.benchmark for label, planned in plan.benchmarks.items()}
+    summary = summarize(in_order(plan.experiment, folder.results().values()), benchmarks, len(plan.cells))
+    (folder.path / "summary.json").write_text(json.dumps(summary.to_json(), indent=1) + "\n", "utf-8")
+    return summary
+
+
+def provenance() -> dict[str, Any]:
+    """What ran: versions, and the commit of the folder the run was started from."""
+    from importlib.metadata import distributions
+
+    packages = {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"]}
+    commit = _git("rev-parse", "HEAD")
+    return {
+        "python": sys.version.split()[0],
+        "platform": sys.platform,
+        "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+        "git": {"commit": commit, "dirty": bool(_git("status", "--porcelain"))} if commit else None,
+    }
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(("git", *arguments), capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+async def _leaving_nothing(work: Awaitable[None], label: str, plan: Plan) -> None:
+    """Remove what an earlier, killed process of this run left behind, and what this one leaves: worlds, connections."""
+    from trellis.environments.kinds import reap
+    from trellis.models import catalog
+
+    await reap(label)
+    try:
+        await work
+    finally:
+        for model in plan.models:
+            await catalog.close(model)
+        await reap(label)
+
+
+def _meter(folder: RunFolder, plan: Plan, final: Sequence[Result]) -> Meter:
+    """Starts from what the run has cost already, unfinished episodes included."""
+    done = {result.key for result in final}
+    logs = [folder.path / folder.episode(key) / "trajectory.jsonl" for key in plan.keys if key not in done]
+    spent = total_usd(cost or 0.0 for result in final for cost in (result.cost_usd, result.judge_cost_usd))
+    return Meter(plan.experiment.max_cost_usd, (spent or 0.0) + recorded_usd(logs))
+
+
+def _jobs(plan: Plan) -> int:
+    return plan.experiment.jobs or os.cpu_count() or 1

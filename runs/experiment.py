@@ -1,0 +1,256 @@
+"""An experiment: which agents meet which tasks, how often, and under which limits. Flags and TOML make the same object,
+and the `experiment.toml` in a run's folder repeats the run."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trellis.environments.environment import EnvironmentSpec, Resources
+from trellis.runs import toml
+from trellis.runs.errors import UsageError, known
+from trellis.runs.options import problems
+from trellis.runs.registry import anchored, split_benchmark
+from trellis.scaffolds.budget import Budget
+
+Options = dict[str, Any]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BenchmarkChoice(_Settings):
+    """A benchmark, and which of its tasks."""
+
+    name: str = Field(min_length=1)
+    """Registered name, `package.module:Name` or `path/to/file.py:Name`."""
+    split: str = "sample"
+    """Which of the benchmark's splits."""
+    options: Options = {}
+    """Arguments of the benchmark's class."""
+    tasks: str = "*"
+    """Glob over task ids; several, separated by commas, add up."""
+    limit: int | None = Field(default=None, ge=1)
+    """At most this many tasks, the first ones."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        """`"mle:sample"` is short for a table of name and split, also as the `name` of a table."""
+        table = {"name": value} if isinstance(value, str) else value
+        if isinstance(table, Mapping) and isinstance(table.get("name"), str):
+            name, split = split_benchmark(table["name"])
+            if split and "split" not in table:
+                return {**table, "name": name, "split": split}
+        return table
+
+    @property
+    def label(self) -> str:
+        """ "mle:sample"; a file or module stands under its class's name."""
+        return f"{self.name.rpartition(':')[2]}:{self.split}"
+
+    def wants(self, task: str) -> bool:
+        return any(fnmatchcase(task, pattern.strip()) for pattern in self.tasks.split(","))
+
+
+class AgentChoice(_Settings):
+    """An agent: a scaffold with its models and tools."""
+
+    name: str = ""
+    """What it is called in tables; empty means the scaffold's name (and the model's, where that is not enough)."""
+    scaffold: str = Field(min_length=1)
+    """Registered name, `package.module:Name` or `path/to/file.py:Name`."""
+    options: Options = {}
+    """The scaffold's options."""
+    model: str = ""
+    """The main model; empty for scaffolds that ask none."""
+    model_options: Options = {}
+    """Options of the main model."""
+    models: dict[str, str] = {}
+    """Models of other roles ("review", ...); a role that is not named here is the main model's."""
+    tools: tuple[str, ...] | None = None
+    """Names of tools instead of those that the benchmark offers."""
+    on: str = "*"
+    """Glob over benchmarks ("mle*"): this agent meets only these."""
+
+    def meets(self, benchmark: BenchmarkChoice) -> bool:
+        return fnmatchcase(benchmark.label, self.on) or fnmatchcase(benchmark.name, self.on)
+
+
+class EnvironmentChoice(_Settings):
+    """The kind of world every episode and every grader gets."""
+
+    kind: Literal["auto", "sandbox", "docker", "local"] = "auto"
+    """`auto` takes docker if an engine and the image are there, else sandbox; `local` only when asked for by name."""
+    image: str | None = None
+    """Docker image instead of the tasks' own."""
+    network: Literal["none", "full"] | None = None
+    """Instead of what the tasks say."""
+    cpus: float | None = Field(default=None, gt=0)
+    memory_mb: int | None = Field(default=None, ge=16)
+    disk_mb: int | None = Field(default=None, ge=1)
+    pids: int | None = Field(default=None, ge=1)
+
+    def of(self, spec: EnvironmentSpec) -> EnvironmentSpec:
+        """A task's recipe with what the run decides."""
+        given = self.model_dump(exclude_none=True)
+        if self.kind == "auto":
+            del given["kind"]
+        resources = {f.name: given.pop(f.name) for f in fields(Resources) if f.name in given}
+        return replace(spec, resources=replace(spec.resources, **resources), **given)
+
+
+class BudgetChoice(_Settings):
+    """What one episode may spend."""
+
+    steps: int = Field(default=100, ge=0)
+    """Model replies; 0 is unlimited."""
+    tokens: int | None = Field(default=None, ge=1)
+    """Tokens of all classes; this and what follows is unlimited where it is left out."""
+    cost_usd: float | None = Field(default=None, gt=0)
+    """Cost of priced calls."""
+    time_s: float | None = Field(default=None, gt=0)
+    """Wall time, waiting on the provider not counted."""
+
+    def open(self) -> Budget:
+        """A budget of its own for one episode."""
+        return Budget(self.steps or None, self.tokens, self.cost_usd, self.time_s)
+
+
+class Experiment(_Settings):
+    """Agents x tasks x epochs."""
+
+    name: str = ""
+    """Part of the run folder's name."""
+    benchmarks: tuple[BenchmarkChoice, ...] = Field(min_length=1)
+    """Tables `[[benchmarks]]`, or texts such as "mle:sample"."""
+    agents: tuple[AgentChoice, ...] = Field(min_length=1)
+    """Tables `[[agents]]`."""
+    epochs: int = Field(default=1, ge=1)
+    """Episodes of each agent at each task."""
+    seed: int = 0
+    """Every episode's seed derives from it, from the task and the epoch: agents are compared on equal seeds."""
+    environment: EnvironmentChoice = EnvironmentChoice()
+    budget: BudgetChoice = BudgetChoice()
+    """The same for all agents."""
+    jobs: int | None = Field(default=None, ge=1)
+    """Episodes at a time; default: one per processor."""
+    judge: str = ""
+    """The model that judges answers; empty means the benchmark's own."""
+    max_cost_usd: float | None = Field(default=None, gt=0)
+    """The run stops, resumable, when it has cost this much."""
+    retries: int = Field(default=2, ge=0)
+    """How often a fault is retried."""
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        agents = tuple(_with_names(self.agents))
+        for what, names in (("agent", [a.name for a in agents]), ("benchmark", [b.label for b in self.benchmarks])):
+            for name, count in Counter(names).items():
+                if count > 1:
+                    raise ValueError(f"{count} {what}s are called {name!r}; give each a name of its own")
+        for agent in agents:
+            if not any(agent.meets(b) for b in self.benchmarks):
+                labels = ", ".join(b.label for b in self.benchmarks)
+                raise ValueError(f"agent {agent.name!r} meets no benchmark: on = {agent.on!r} matches none of {labels}")
+        return self if agents == self.agents else self.model_copy(update={"agents": agents})
+
+    def to_toml(self) -> str:
+        """With its defaults written out: what they are today holds when the run is repeated."""
+        return toml.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def _with_names(agents: tuple[AgentChoice, ...]) -> list[AgentChoice]:
+    short = Counter(_scaffold_name(agent) for agent in agents if not agent.name)
+    named = []
+    for agent in agents:
+        name = agent.name or _scaffold_name(agent)
+        if not agent.name and short[name] > 1 and agent.model:
+            name = f"{name}@{agent.model}"
+        named.append(agent.model_copy(update={"name": name}))
+    return named
+
+
+def _scaffold_name(agent: AgentChoice) -> str:
+    return agent.scaffold.rpartition(":")[2]
+
+
+def make(settings: Mapping[str, Any], *, folder: Path) -> Experiment:
+    """An experiment from plain data; file paths in it are relative to `folder`.
+
+    Raises:
+        UsageError: with every problem in one line.
+    """
+    try:
+        return _anchor(Experiment.model_validate(settings), folder)
+    except ValidationError as error:
+        raise UsageError(problems(error)) from None
+
+
+def read(path: Path) -> Experiment:
+    """Read an experiment file.
+
+    Raises:
+        UsageError: it cannot be read or is wrong, with the line where that can be told.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise UsageError(f"{path}: {reason}") from None
+    try:
+        settings = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", str(error), re.DOTALL)
+        line = (found and found[2]) or str(len(text.splitlines()))
+        raise UsageError(f"{path}, line {line}: not TOML: {found[1] if found else error}") from None
+    try:
+        return _anchor(Experiment.model_validate(settings), path.parent)
+    except ValidationError as error:
+        raise UsageError("; ".join(_place(path, text, e) for e in error.errors())) from None
+
+
+def _place(path: Path, text: str, error: Any) -> str:
+    line = toml.line_of(text, error["loc"])
+    where = f"{path}, line {line}" if line else str(path)
+    what = ".".join(map(str, error["loc"])) or "experiment"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        message = f"no such setting{known(str(error['loc'][-1]), _settings_at(error['loc'][:-1]))}"
+    return f"{where}: {what}: {message}"
+
+
+def _settings_at(path: tuple[str | int, ...]) -> list[str]:
+    tables: dict[str, type[_Settings]] = {
+        "benchmarks": BenchmarkChoice,
+        "agents": AgentChoice,
+        "environment": EnvironmentChoice,
+        "budget": BudgetChoice,
+    }
+    return list((tables[str(path[0])] if path else Experiment).model_fields)
+
+
+def _anchor(experiment: Experiment, folder: Path) -> Experiment:
+    agents = tuple(
+        agent.model_copy(
+            update={
+                "scaffold": anchored(agent.scaffold, folder),
+                "model": anchored(agent.model, folder),
+                "models": {role: anchored(model, folder) for role, model in agent.models.items()},
+                "tools": agent.tools and tuple(anchored(tool, folder) for tool in agent.tools),
+            }
+        )
+        for agent in experiment.agents
+    )
+    benchmarks = tuple(b.model_copy(update={"name": anchored(b.name, folder)}) for b in experiment.benchmarks)
+    judge = anchored(experiment.judge, folder)
+    return experiment.model_copy(update={"agents": agents, "benchmarks": benchmarks, "judge": judge})

@@ -1,0 +1,140 @@
+"""A run on disk: its folder, its experiment, its results, and the lock of the one process that works on it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+
+from trellis.runs import experiment as experiments
+from trellis.runs import results
+from trellis.runs.errors import UsageError
+from trellis.runs.experiment import Experiment
+from trellis.runs.results import Key, Result
+
+
+class RunFolder:
+    """An existing run."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises UsageError: this is not the folder of a run."""
+        if not (path / "experiment.toml").is_file():
+            raise UsageError(f"{path} is not a run: it has no experiment.toml (trellis list runs shows runs)")
+        self.path = path.resolve()
+
+    @classmethod
+    def create(cls, runs_dir: Path, experiment: Experiment) -> RunFolder:
+        """Make `<date>-<time>-<name>-<4 hex>` under `runs_dir`, with its experiment in it.
+
+        Raises:
+            UsageError: the folder cannot be written; nothing is left behind.
+        """
+        stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+        name = "-".join(filter(None, (stamp, experiment.name and safe_name(experiment.name), secrets.token_hex(2))))
+        path = runs_dir / name
+        missing = [folder for folder in (runs_dir, *runs_dir.parents) if not folder.exists()]
+        draft = runs_dir / f".{name}"
+        try:
+            draft.mkdir(parents=True)
+            (draft / "experiment.toml").write_text(experiment.to_toml(), "utf-8")
+            draft.rename(path)
+        except OSError as error:
+            for leftover in (draft / "experiment.toml", draft, *missing):
+                _remove(leftover)
+            raise UsageError(f"cannot write to {runs_dir}: {error.strerror} (choose another with --runs-dir)") from None
+        return cls(path)
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    def experiment(self) -> Experiment:
+        """Raises UsageError: the experiment was damaged."""
+        return experiments.read(self.path / "experiment.toml")
+
+    def results(self) -> dict[Key, Result]:
+        """Raises UsageError: a damaged line."""
+        try:
+            return results.read(self.path / "results.jsonl")
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+    def record(self, result: Result) -> None:
+        results.append(self.path / "results.jsonl", result)
+
+    def episode(self, key: Key) -> Path:
+        """The folder of an episode, relative to the run's."""
+        return Path("episodes", safe_name(key.benchmark.replace(":", ".")), safe_name(key.task),
+                    safe_name(key.agent), str(key.epoch))  # fmt: skip
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process; the lock goes with the process, however that ends.
+
+        Raises:
+            UsageError: another process works on the run, or the folder cannot be written.
+        """
+        try:
+            fd = os.open(self.path / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise UsageError(f"cannot write to {self.path}: {error.strerror}") from None
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.read(fd, 32).decode().strip() or "unknown"
+                raise UsageError(f"{self.path} is being worked on by process {holder}") from None
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(fd)
+
+    def busy(self) -> bool:
+        """Does a process work on the run?"""
+        try:
+            fd = os.open(self.path / "run.lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+
+def find(text: str, runs_dir: Path) -> RunFolder:
+    """A run by its path, or by its name (or the only ending that fits, such as its four hex digits) under `runs_dir`.
+
+    Raises:
+        UsageError: there is no such run, or more than one.
+    """
+    if (Path(text) / "experiment.toml").is_file():
+        return RunFolder(Path(text))
+    fitting = [p.parent for p in sorted(runs_dir.glob("*/experiment.toml")) if p.parent.name.endswith(text)]
+    if len(fitting) > 1:
+        raise UsageError(f"{text!r} fits {len(fitting)} runs: {', '.join(p.name for p in fitting[:3])} ...")
+    return RunFolder(fitting[0] if fitting and text else Path(text))
+
+
+def safe_name(text: str, limit: int = 80) -> str:
+    """`text` as the name of one file; what had to be changed is told apart by a hash."""
+    name = re.sub(r"[^A-Za-z0-9._@+-]+", "-", text)[:limit].lstrip(".-")
+    if name and name == text:
+        return name
+    return "-".join(filter(None, (name, sha256(text.encode()).hexdigest()[:6])))
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.rmdir() if path.is_dir() else path.unlink()
+    except OSError:
+        return  # it was never made, or it holds something that is not ours

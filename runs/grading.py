@@ -1,0 +1,44 @@
+"""What scoring may reach: fresh worlds of the run's kind, and the judge through the episode's log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from trellis.benchmarks.benchmark import GraderFault
+from trellis.environments.environment import Environment, EnvironmentSpec
+from trellis.models.messages import Message
+from trellis.models.model import GenerateConfig, Reply, Usage
+from trellis.scaffolds.episode import Episode
+
+
+class EpisodeGrader:
+    """The grader of one episode; it counts what the judge used, which is not on the agent's account."""
+
+    def __init__(self, episode: Episode, of_run: Callable[[EnvironmentSpec], EnvironmentSpec], label: str) -> None:
+        self._episode = episode
+        self._of_run = of_run
+        self._label = label
+        self._worlds: list[Environment] = []
+        self.judge_usage = Usage()
+        self.judge_cost_usd: float | None = 0.0
+
+    async def start(self, spec: EnvironmentSpec) -> Environment:
+        world = await self._of_run(spec).start(label=self._label)
+        self._worlds.append(world)
+        return world
+
+    async def judge(self, messages: Sequence[Message], *, config: GenerateConfig = GenerateConfig()) -> Reply:
+        reply = await self._episode.judge(messages, config=config)
+        self.judge_usage += reply.usage
+        if reply.cost_usd is None or self.judge_cost_usd is None:
+            self.judge_cost_usd = None
+        else:
+            self.judge_cost_usd += reply.cost_usd
+        if reply.stop_reason == "refusal":
+            raise GraderFault("the judge declined to judge")
+        return reply
+
+    async def close(self) -> None:
+        """Close what the benchmark left open, also after an error."""
+        for world in self._worlds:
+            await world.close()

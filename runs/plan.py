@@ -1,0 +1,213 @@
+"""From an experiment to the episodes it asks for, every name resolved and every option checked: whatever can be wrong
+is found here, before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trellis.benchmarks.benchmark import Benchmark
+from trellis.environments.environment import EnvironmentSpec
+from trellis.models.messages import Message
+from trellis.models.model import GenerateConfig, Model, ModelRequestError, Reply, ToolSpec
+from trellis.runs.errors import UsageError, known
+from trellis.runs.experiment import AgentChoice, BenchmarkChoice, Experiment
+from trellis.runs.options import build
+from trellis.runs.registry import SCAFFOLDS, is_reference, registered, resolve
+from trellis.runs.results import Key
+from trellis.scaffolds.baselines import Noop, Oracle
+from trellis.scaffolds.scaffold import Scaffold
+from trellis.scaffolds.task import Task
+from trellis.tools.tool import Tool
+
+
+@dataclass(frozen=True)
+class PlannedBenchmark:
+    choice: BenchmarkChoice
+    benchmark: Benchmark
+    tasks: tuple[Task, ...]
+    judge: Model | None
+
+    @property
+    def label(self) -> str:
+        return self.choice.label
+
+
+@dataclass(frozen=True)
+class PlannedAgent:
+    choice: AgentChoice
+    models: Mapping[str, Model]
+
+    @property
+    def name(self) -> str:
+        return self.choice.name
+
+    def scaffold(self, benchmark: Benchmark) -> Scaffold:
+        """A scaffold of its own for each episode, for it may keep state."""
+        return make_scaffold(self.choice, benchmark)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One episode to come: an agent at a task, for the how-many-th time."""
+
+    planned: PlannedBenchmark
+    agent: PlannedAgent
+    task: Task
+    epoch: int
+    seed: int
+    environment: EnvironmentSpec | None
+
+    @property
+    def key(self) -> Key:
+        return Key(self.planned.label, self.task.id, self.agent.name, self.epoch)
+
+    def tools(self) -> list[Tool]:
+        """Tools of its own for each episode, for they keep state."""
+        return make_tools(self.task.tools if self.agent.choice.tools is None else self.agent.choice.tools)
+
+
+@dataclass(frozen=True)
+class Plan:
+    experiment: Experiment
+    cells: tuple[Cell, ...]
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        return tuple(cell.key for cell in self.cells)
+
+    @property
+    def models(self) -> list[Model]:
+        """Every model of the run once, judges included."""
+        agents = {id(cell.agent): cell.agent for cell in self.cells}.values()
+        models = [model for agent in agents for model in agent.models.values()]
+        judges = [planned.judge for planned in self.benchmarks.values() if planned.judge is not None]
+        return list({id(model): model for model in (*models, *judges)}.values())
+
+    @property
+    def benchmarks(self) -> dict[str, PlannedBenchmark]:
+        return {cell.planned.label: cell.planned for cell in self.cells}
+
+    def under(self, experiment: Experiment) -> Plan:
+        """The same episodes in the world of `experiment`."""
+        return Plan(experiment, tuple(replace(cell, environment=_world(cell.task, experiment)) for cell in self.cells))
+
+
+def make_plan(experiment: Experiment, *, only_to_score: bool = False) -> Plan:
+    """Everything that the experiment asks for; epochs go outermost, so that all agents advance evenly. `only_to_score`
+    leaves the agents' models out.
+
+    Raises:
+        UsageError: a wrong name, option or task glob.
+    """
+    models: dict[str, Model] = {}
+    benchmarks = [_plan_benchmark(choice, experiment) for choice in experiment.benchmarks]
+    agents = [PlannedAgent(choice, {} if only_to_score else _models(choice, models)) for choice in experiment.agents]
+    for agent in agents:
+        for planned in benchmarks:
+            if agent.choice.meets(planned.choice):
+                agent.scaffold(planned.benchmark)
+        make_tools(agent.choice.tools or ())
+    cells = [
+        Cell(planned, agent, task, epoch, episode_seed(experiment.seed, planned.label, task.id, epoch),
+             _world(task, experiment))
+        for epoch in range(1, experiment.epochs + 1)
+        for planned in benchmarks
+        for task in planned.tasks
+        for agent in agents
+        if agent.choice.meets(planned.choice)
+    ]  # fmt: skip
+    return Plan(experiment, tuple(cells))
+
+
+def episode_seed(seed: int, benchmark: str, task: str, epoch: int) -> int:
+    """48 bits; the same for every agent, so that comparisons are paired."""
+    digest = hashlib.sha256(f"{seed}/{benchmark}/{task}/{epoch}".encode()).digest()
+    return int.from_bytes(digest[:6], "big")
+
+
+def make_benchmark(choice: BenchmarkChoice) -> Benchmark:
+    benchmark: Benchmark = build(resolve("benchmark", choice.name), choice.options, f"benchmark {choice.name}")
+    return benchmark
+
+
+def make_scaffold(choice: AgentChoice, benchmark: Benchmark) -> Scaffold:
+    scaffold_class = resolve("scaffold", choice.scaffold)
+    if scaffold_class is Oracle:  # the only one that may know the gold submissions
+        if choice.options:
+            raise UsageError(f"scaffold oracle has no option {next(iter(choice.options))!r} (known: none)")
+        return Oracle(benchmark.oracle)
+    scaffold: Scaffold = build(scaffold_class, choice.options, f"scaffold {choice.scaffold}")
+    return scaffold
+
+
+def make_model(name: str, options: Mapping[str, Any]) -> Model:
+    """Raises UsageError: an unknown name or option, or what the model needs is missing."""
+    from trellis.models import catalog
+
+    try:
+        if is_reference(name) or name in registered("model"):
+            model: Model = build(resolve("model", name), options, f"model {name}")
+            return model
+        return catalog.load(name, dict(options))
+    except (ValueError, ModelRequestError) as error:
+        raise UsageError(str(error)) from None
+
+
+def make_tools(names: Sequence[str]) -> list[Tool]:
+    """Raises UsageError: an unknown name."""
+    from trellis.tools.catalog import instantiate
+
+    return [instantiate(resolve("tool", name)) for name in names]
+
+
+def _plan_benchmark(choice: BenchmarkChoice, experiment: Experiment) -> PlannedBenchmark:
+    benchmark = make_benchmark(choice)
+    try:
+        everything = list(benchmark.tasks(choice.split))
+    except ValueError as error:
+        raise UsageError(f"{choice.name}: {error}") from None
+    tasks = [task for task in everything if choice.wants(task.id)][: choice.limit]
+    if not tasks:
+        raise UsageError(
+            f"{choice.label} has no task {choice.tasks!r}{known(choice.tasks, (t.id for t in everything))}"
+        )
+    judge = experiment.judge or benchmark.judge
+    return PlannedBenchmark(
+        choice, benchmark, tuple(tasks), make_model(judge, {}) if judge and benchmark.judge else None
+    )
+
+
+def _world(task: Task, experiment: Experiment) -> EnvironmentSpec | None:
+    return task.environment and experiment.environment.of(task.environment)
+
+
+def _models(choice: AgentChoice, loaded: dict[str, Model]) -> dict[str, Model]:
+    """The agent's models by role; agents that name the same model with the same options share it."""
+    if not choice.model and choice.scaffold in SCAFFOLDS and choice.scaffold not in (Oracle.name, Noop.name):
+        raise UsageError(f"scaffold {choice.scaffold} needs a model: --model NAME, for example --model offline/tabular")
+    models: dict[str, Model] = {"main": NoModel()}
+    wanted = [("main", choice.model, choice.model_options)] if choice.model else []
+    for role, name, options in (*wanted, *((role, name, {}) for role, name in choice.models.items())):
+        key = f"{name} {sorted(options.items())}"
+        if key not in loaded:
+            loaded[key] = make_model(name, options)
+        models[role] = loaded[key]
+    return models
+
+
+class NoModel:
+    """Stands where an agent was given no model."""
+
+    name = "none"
+
+    async def generate(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[ToolSpec] = (),
+        config: GenerateConfig = GenerateConfig(),
+    ) -> Reply:
+        raise ModelRequestError("this scaffold asks a model and was given none: --model NAME")

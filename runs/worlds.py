@@ -1,0 +1,46 @@
+"""The kind of world a run gets: settled, and tried once, before anything is written."""
+
+from __future__ import annotations
+
+from trellis.environments.environment import EnvironmentFault, EnvironmentSpec
+from trellis.runs.errors import UsageError
+from trellis.runs.experiment import Experiment
+from trellis.runs.plan import Plan
+
+
+async def settle(experiment: Experiment, plan: Plan, *, allow_local: bool = False) -> tuple[Experiment, str]:
+    """The experiment with `auto` replaced by the kind of world this machine has, so that a run never mixes kinds, and a
+    notice for the user ("" if there is none).
+
+    Raises:
+        UsageError: there is no such world here.
+    """
+    kinds, notice = set(), ""
+    for spec in _distinct(plan):
+        try:
+            kinds.add(await _try(spec))
+        except EnvironmentFault as fault:
+            if not (allow_local and spec.kind == "auto"):
+                raise UsageError(f"--env {spec.kind}: {fault}") from None
+            kinds.add("local")
+            notice = f"notice: no isolation on this machine, so commands run as you, in folders of their own ({fault})"
+    if experiment.environment.kind != "auto" or len(kinds) != 1:
+        return experiment, notice
+    environment = experiment.environment.model_copy(update={"kind": kinds.pop()})
+    return experiment.model_copy(update={"environment": environment}), notice
+
+
+async def _try(spec: EnvironmentSpec) -> str:
+    """Start an empty world of the kind and image, and close it. Raises EnvironmentFault."""
+    from trellis.environments.kinds import resolve_kind
+
+    kind = await resolve_kind(spec)
+    if kind != "local":
+        world = await EnvironmentSpec(kind=kind, image=spec.image).start(label="probe")  # type: ignore[arg-type]
+        await world.close()
+    return kind
+
+
+def _distinct(plan: Plan) -> list[EnvironmentSpec]:
+    specs = {(spec.kind, spec.image): spec for cell in plan.cells if (spec := cell.environment) is not None}
+    return list(specs.values())
