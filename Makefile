@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 .PHONY: demo test check format perf clean
 
 demo: .venv/.demo
-	$(BIN)/trellis run docs/examples/demo.toml --allow-local
+	$(BIN)/trellis run docs/examples/demo.toml --embedded
 
 test: check
 	$(BIN)/pytest -n 2 --dist worksteal $(PYTEST_ARGS)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import hashlib
 import os
@@ -88,4 +89,11 @@ def _docker(*arguments: str, quiet: bool = False, stdin: IO[bytes] | int | None 
 
 
 if __name__ == "__main__":
-    print(build(*sys.argv[1:2]))
+    choice = argparse.ArgumentParser(
+        prog="python -m trellis.environments.base_image", description="Build the base image."
+    )
+    choice.add_argument("method", nargs="?", default="auto", choices=("auto", "dockerfile", "debootstrap"))
+    try:
+        print(build(choice.parse_args().method))
+    except EnvironmentUnavailable as reason:
+        sys.exit(str(reason))

@@ -21,6 +21,7 @@ from trellis.environments.environment import (
     ExecResult,
     Shell,
     ShellResult,
+    Snapshot,
 )
 from trellis.environments.guest import FRAME
 
@@ -260,6 +261,17 @@ class ChannelEnvironment:
 
     async def write_file(self, path: str, data: bytes) -> None:
         await _about(path, self.channel.request("write_file", path=path, payload=data))
+
+
+def snapshot_data(snapshot: Snapshot, kind: str) -> Mapping[str, Any]:
+    """What a snapshot of this kind holds.
+
+    Raises:
+        EnvironmentFault: it is of another kind.
+    """
+    if snapshot.kind != kind:
+        raise EnvironmentFault(f"a snapshot of a {snapshot.kind} world cannot start a {kind} world")
+    return snapshot.data
 
 
 async def _about(path: str, reply: Awaitable[Reply]) -> Reply:

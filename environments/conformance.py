@@ -9,6 +9,7 @@ pytest and pytest-asyncio are needed. Tests that leave nothing behind share the 
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 import time
 from collections.abc import AsyncIterator
@@ -21,7 +22,9 @@ import pytest_asyncio
 from trellis.environments.environment import Environment, EnvironmentFault, EnvironmentSpec
 from trellis.environments.streams import OUTPUT_CAP_BYTES
 
-LABEL = "conformance"
+ME = os.getpid()
+"""In the name of whatever could be taken for that of another process that runs this suite beside this one."""
+LABEL = f"conformance-{ME}"
 
 
 class Start(Protocol):
@@ -131,13 +134,14 @@ class EnvironmentConformance:
         assert result.stdout == b"before\n"
 
     async def test_a_timeout_kills_daemons_too(self, world: Environment) -> None:
-        hide = "setsid bash -c 'setsid bash -c \"trap : TERM HUP INT; exec -a hidden-daemon sleep 600\" & disown' &"
+        nested = f"trap : TERM HUP INT; exec -a hidden-daemon-{ME} sleep 600"
+        hide = f"setsid bash -c 'setsid bash -c \"{nested}\" & disown' &"
         result = await world.exec(f"{hide} sleep 0.2; echo started; sleep 60", timeout_s=1.0)
         assert (result.timed_out, result.stdout) == (True, b"started\n")
-        assert await gone(world, "hidden-daemon")
+        assert await gone(world, f"hidden-daemon-{ME}")
 
     async def test_a_background_process_outlives_its_command(self, world: Environment) -> None:
-        result = await world.exec("(while :; do date; sleep 0.05; done) & echo $!")
+        result = await world.exec("(while :; do sleep 0.05; date; done) & echo $!")
         process = int(result.stdout.split()[0])
         assert result.duration_s < 5
         await asyncio.sleep(0.3)
@@ -150,12 +154,12 @@ class EnvironmentConformance:
         assert await asyncio.gather(*map(one, range(50))) == [b"%d\n" % number for number in range(50)]
 
     async def test_a_cancelled_command_dies(self, world: Environment) -> None:
-        task = asyncio.create_task(world.exec(["bash", "-c", "exec -a cancelled-command sleep 600"]))
+        task = asyncio.create_task(world.exec(["bash", "-c", f"exec -a cancelled-command-{ME} sleep 600"]))
         await asyncio.sleep(0.3)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await gone(world, "cancelled-command")
+        assert await gone(world, f"cancelled-command-{ME}")
 
     async def test_a_script_longer_than_an_argument_may_be(self, world: Environment) -> None:
         script = "x=0\n" + "x=$((x+1)) # padding padding\n" * 10_000 + "echo $x"
@@ -259,10 +263,11 @@ class EnvironmentConformance:
 
     async def test_a_timeout_kills_what_the_command_started(self, world: Environment) -> None:
         shell = await world.open_shell()
-        hide = "setsid bash -c 'trap : INT; exec -a shell-daemon sleep 600' & (exec -a shell-job sleep 600) &"
+        daemon = f"setsid bash -c 'trap : INT; exec -a shell-daemon-{ME} sleep 600' &"
+        hide = f"{daemon} (exec -a shell-job-{ME} sleep 600) &"
         assert (await shell.run(f"{hide} sleep 60", timeout_s=0.5)).timed_out
-        assert await gone(world, "shell-daemon")
-        assert await gone(world, "shell-job")
+        assert await gone(world, f"shell-daemon-{ME}")
+        assert await gone(world, f"shell-job-{ME}")
         await shell.close()
 
     async def test_a_shell_that_cannot_be_interrupted_is_replaced(self, world: Environment) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trellis.environments.base_image import base_image_name
-from trellis.environments.channel import Channel, ChannelEnvironment
+from trellis.environments.channel import Channel, ChannelEnvironment, snapshot_data
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, EnvironmentUnavailable, Snapshot
 from trellis.environments.launch import INTERPRETER_ENV, SYSTEM_PATH
 from trellis.environments.program import guest_program
@@ -161,18 +161,22 @@ class DockerEnvironment(ChannelEnvironment):
 
 async def start(spec: EnvironmentSpec, *, label: str, snapshot: Snapshot | None = None) -> DockerEnvironment:
     """See EnvironmentSpec.start."""
-    image = snapshot.data["image"] if snapshot is not None else spec.image or base_image_name()
+    image = snapshot_data(snapshot, "docker")["image"] if snapshot is not None else spec.image or base_image_name()
     facts = await call("inspect an image", lambda: find_image(image))
     workdir = facts["Config"].get("WorkingDir") or WORKDIR
     container = await call("create a container", lambda: _create(spec, label, facts["Id"], workdir))
     world = None
     try:
-        stream, writer = await _attach(container)
-        world = DockerEnvironment(spec, label, container, workdir, stream, writer)
         if snapshot is None and spec.files:
             owner = facts["Config"].get("User") or "0"
             await call("copy files", lambda: client().put_archive(container, workdir, _archive(spec, workdir, owner)))
-        await call("start a container", lambda: _start(container, image))
+        stream, writer = await _attach(container)
+        try:
+            await call("start a container", lambda: _start(container, image))
+        except BaseException:
+            writer.close()
+            raise
+        world = DockerEnvironment(spec, label, container, workdir, stream, writer)
         await world.greet(_command_env(facts, spec), "/tmp")
         if snapshot is None:
             await _check_bash(world, image)
@@ -321,22 +325,26 @@ def _archive(spec: EnvironmentSpec, workdir: str, owner: str) -> bytes:
 
 
 async def _remove_container(container: str) -> None:
+    """Return when it is gone, whoever removes it."""
     from docker.errors import APIError, NotFound
 
     def remove() -> None:
         try:
             client().remove_container(container, force=True, v=True)
         except NotFound:
-            pass
+            return
         except APIError as error:
-            if error.status_code != 409:  # it is being removed already
+            if error.status_code != 409:
                 raise
+            with contextlib.suppress(NotFound):  # it ended and is being removed already
+                client().wait(container, timeout=CALL_TIMEOUT_S, condition="removed")
 
     await call("remove a container", remove)
 
 
-async def reap(label: str, *, dead_only: bool) -> int:
-    """Remove containers and snapshots whose label is `label` or begins with `label/`; how many there were."""
+async def labelled(label: str, *, dead_only: bool) -> list[tuple[str, bool]]:
+    """Containers and snapshots whose label is `label` or begins with `label/` (all for ""): id, and whether it is an
+    image; those of living processes too, unless `dead_only`. Containers come first."""
 
     def ours(labels: Mapping[str, str] | None) -> bool:
         found = (labels or {}).get(LABEL, "")
@@ -344,16 +352,36 @@ async def reap(label: str, *, dead_only: bool) -> int:
         alive = bool(began) and process_start(int(pid)) == began
         return (not label or found == label or found.startswith(f"{label}/")) and not (dead_only and alive)
 
-    def find() -> tuple[list[str], list[str]]:
-        by_label = {"label": OWNER}
-        containers = client().containers(all=True, filters=by_label)
-        images = client().images(all=True, filters=by_label)
-        return [c["Id"] for c in containers if ours(c["Labels"])], [i["Id"] for i in images if ours(i["Labels"])]
+    def find() -> list[tuple[str, bool]]:
+        by_owner = {"label": OWNER}
+        containers = client().containers(all=True, filters=by_owner)
+        images = client().images(all=True, filters=by_owner)
+        return [
+            (found["Id"], is_image)
+            for is_image, some in ((False, containers), (True, images))
+            for found in some
+            if ours(found["Labels"])
+        ]
 
-    containers, images = await call("list containers", find)
-    for container in containers:
-        await _remove_container(container)
-    for image in images:
-        with contextlib.suppress(EnvironmentFault):  # a later snapshot builds on it, or it went with an earlier one
-            await call("remove an image", lambda image=image: client().remove_image(image, force=True))  # type: ignore[misc]
-    return len(containers) + len(images)
+    return await call("list containers", find)
+
+
+async def reap(label: str, *, dead_only: bool) -> int:
+    """Remove what is `labelled`; how many there were."""
+    found = await labelled(label, dead_only=dead_only)
+    for identity, is_image in found:
+        if is_image:
+            await _remove_image(identity)
+        else:
+            await _remove_container(identity)
+    return len(found)
+
+
+async def _remove_image(image: str) -> None:
+    from docker.errors import APIError
+
+    def remove() -> None:
+        with contextlib.suppress(APIError):  # gone already, or a later snapshot of another label builds on it
+            client().remove_image(image, force=True)
+
+    await call("remove an image", remove)

@@ -111,6 +111,12 @@ def _unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "unshare")
 
 
+def is_real_root() -> bool:
+    """Root of the machine, and not of a user namespace, where few other users exist to become."""
+    everybody = ["0", "0", "4294967295"]
+    return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == everybody
+
+
 # --- entering ------------------------------------------------------------------------------------------------------
 
 
@@ -121,7 +127,7 @@ def enter(jail: Jail, held: int) -> None:
     Raises:
         JailError: a step was refused (in the calling process or in the child).
     """
-    rooted = os.geteuid() == 0
+    rooted = is_real_root()
     uid, gid = os.geteuid(), os.getegid()
     _unshare(
         (0 if rooted else CLONE_NEWUSER)
@@ -146,7 +152,6 @@ def enter(jail: Jail, held: int) -> None:
         if Path("/proc", name).exists():
             _bind(f"/proc/{name}", f"/proc/{name}", attributes=MS_RDONLY)
     _mount("", "/", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
-    set_limits(jail)
     if rooted:
         os.setgroups([])
         os.setresgid(ROOTS_AGENT_UID, ROOTS_AGENT_UID, ROOTS_AGENT_UID)
@@ -154,6 +159,7 @@ def enter(jail: Jail, held: int) -> None:
         prctl(PR_SET_DUMPABLE, 1)
         _unshare(CLONE_NEWUSER)
         _map_ids(ROOTS_AGENT_UID, ROOTS_AGENT_UID)
+    set_limits(jail)  # after the user namespace: processes are then counted in it, and not over all worlds
     _forbid_user_namespaces(user_sysctls)
     drop_privileges()
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # changing the user cleared it
@@ -236,7 +242,7 @@ def _mount_writable(jail: Jail, root: Path) -> None:
     merged.mkdir()
     os.chdir(jail.store)  # with relative paths, hundreds of layers fit into the one page that mount options may fill
     options = f"lowerdir={':'.join(jail.layers)},upperdir={jail.upper},workdir={jail.work},volatile"
-    if os.geteuid() != 0 or not _is_initial_user_namespace():
+    if not is_real_root():
         options += ",userxattr"
     _mount("overlay", str(merged), "overlay", MS_NOSUID | MS_NODEV, options)
     os.chdir("/")
@@ -244,10 +250,6 @@ def _mount_writable(jail: Jail, root: Path) -> None:
         _bind(str(merged / source), str(root / target.lstrip("/")), attributes=MS_NOSUID | MS_NODEV)
     _check(_libc.umount2(str(merged).encode(), MNT_DETACH), "umount2")
     merged.rmdir()
-
-
-def _is_initial_user_namespace() -> bool:
-    return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
 
 
 def _mask(root: Path, jail: Jail) -> None:
@@ -338,7 +340,7 @@ def join(jail: Jail, descriptors: list[int]) -> None:
         JailError: the kernel refused.
     """
     user, *others = descriptors
-    rooted = os.geteuid() == 0
+    rooted = is_real_root()
     if rooted:
         os.setgroups([])
     for descriptor in [*others, user] if rooted else [user, *others]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from trellis.environments import store
-from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, EnvironmentUnavailable
+from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, EnvironmentUnavailable, Kind
 
 PROBE_TIMEOUT_S = 60.0
 
@@ -32,11 +32,11 @@ async def resolve_kind(spec: EnvironmentSpec) -> str:
 async def doctor() -> list[KindFacts]:
     """Try each kind."""
     docker = await _docker_reason("")
-    sandbox = await _sandbox_reason()
+    sandbox, local = await _reason_not_to_start("sandbox"), await _reason_not_to_start("local")
     return [
         KindFacts("docker", not docker, docker),
         KindFacts("sandbox", not sandbox, sandbox),
-        KindFacts("local", True, "no isolation: for trusted code"),
+        KindFacts("local", not local, local or "no isolation: for trusted code"),
     ]
 
 
@@ -52,7 +52,7 @@ async def reap(label: str, *, dead_only: bool = False) -> int:
     removed = 0
     if sys.platform.startswith("linux"):
         with suppress(EnvironmentUnavailable):
-            folders = await asyncio.to_thread(lambda: list(store.abandoned(label, dead_only=dead_only)))
+            folders = await asyncio.to_thread(lambda: list(store.labelled(label, dead_only=dead_only)))
             for folder in folders:
                 await asyncio.to_thread(store.remove, folder)
             removed += len(folders)
@@ -75,13 +75,13 @@ async def _docker_reason(image: str) -> str:
     return ""
 
 
-async def _sandbox_reason() -> str:
-    from trellis.environments import sandbox
-
+async def _reason_not_to_start(kind: Kind) -> str:
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
-            world = await sandbox.start(EnvironmentSpec(kind="sandbox"), label="doctor")
+            world = await EnvironmentSpec(kind=kind).start(label="doctor")
             await world.close()
     except EnvironmentFault as fault:
         return str(fault)
+    except TimeoutError:
+        return f"it did not start within {PROBE_TIMEOUT_S:g} s"
     return ""

@@ -173,5 +173,22 @@ async def _started(status: socket.socket, log: Path) -> list[int]:
     if not message:
         raise EnvironmentFault(f"a world died while it started: {log.read_text('utf-8', 'replace').strip()[-2000:]}")
     if error := json.loads(message).get("error"):
-        raise EnvironmentUnavailable(f"this machine refuses the sandbox: {error}")
+        raise EnvironmentUnavailable(f"this machine refuses the sandbox ({error}): {_advice()}")
     return descriptors
+
+
+def _advice() -> str:
+    """What to do where namespaces are refused; the settings are those of the usual distributions."""
+    wanted = {
+        "kernel.unprivileged_userns_clone": "1",
+        "kernel.apparmor_restrict_unprivileged_userns": "0",
+        "user.max_user_namespaces": "10000",
+    }
+    commands = []
+    for name, value in wanted.items():
+        setting = Path("/proc/sys", name.replace(".", "/"))
+        now = setting.read_text().strip() if setting.exists() else value
+        if now != value and not (now.isdigit() and int(now) > 1):
+            commands.append(f"sysctl {name}={value}")
+    allow = f"let an administrator run `{' && '.join(commands)}`" if commands else "allow unprivileged user namespaces"
+    return f"{allow}, or use docker"

@@ -7,11 +7,12 @@ new folder, and snapshots are copies of it.
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 from trellis.environments import files, store
-from trellis.environments.channel import Channel, ChannelEnvironment
-from trellis.environments.environment import EnvironmentSpec, Snapshot
+from trellis.environments.channel import Channel, ChannelEnvironment, snapshot_data
+from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, EnvironmentUnavailable, Snapshot
 from trellis.environments.launch import INTERPRETER_ENV, Launched, command_env, launch
 
 
@@ -57,6 +58,8 @@ class LocalEnvironment(ChannelEnvironment):
 
 async def start(spec: EnvironmentSpec, *, label: str, snapshot: Snapshot | None = None) -> LocalEnvironment:
     """See EnvironmentSpec.start."""
+    if not sys.platform.startswith("linux"):
+        raise EnvironmentUnavailable(f"a local environment needs Linux, not {sys.platform}: take docker")
     folder = store.new_folder(label)
     try:
         await asyncio.to_thread(_make_folders, spec, folder, snapshot)
@@ -79,7 +82,10 @@ def _make_folders(spec: EnvironmentSpec, folder: Path, snapshot: Snapshot | None
     for name in ("home", "tmp"):
         (folder / name).mkdir()
     if snapshot is not None:
-        files.copy_tree(Path(snapshot.data["folder"]), folder / "work")
+        source = Path(snapshot_data(snapshot, "local")["folder"])
+        if not source.is_dir():
+            raise EnvironmentFault(f"the files of this snapshot are gone; its label was reaped: {source}")
+        files.copy_tree(source, folder / "work")
     else:
         (folder / "work").mkdir()
         files.copy_in(spec.files, folder / "work")

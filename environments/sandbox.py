@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trellis.environments import cgroups, files, store
-from trellis.environments.channel import Channel, ChannelEnvironment
+from trellis.environments.channel import Channel, ChannelEnvironment, snapshot_data
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, EnvironmentUnavailable, Snapshot
-from trellis.environments.jail import ROOTS_AGENT_UID, Jail
+from trellis.environments.jail import ROOTS_AGENT_UID, Jail, is_real_root
 from trellis.environments.launch import INTERPRETER_ENV, Launched, command_env, launch
 from trellis.environments.view import view
 
@@ -101,7 +101,7 @@ async def start(spec: EnvironmentSpec, *, label: str, snapshot: Snapshot | None 
             f"the sandbox needs Linux, not {sys.platform}: take docker, or local for trusted code"
         )
     if snapshot is not None:
-        return await _start(spec, label, snapshot.data["layers"])
+        return await _start(spec, label, snapshot_data(snapshot, "sandbox")["layers"])
     layers = [await asyncio.to_thread(_base_layer)]
     if spec.files:
         layers.insert(0, await asyncio.to_thread(_layer_of_files, spec, label))
@@ -119,6 +119,9 @@ async def start(spec: EnvironmentSpec, *, label: str, snapshot: Snapshot | None 
 async def _start(spec: EnvironmentSpec, label: str, layers: Sequence[str]) -> Sandbox:
     if len(layers) > MAX_LAYERS:
         raise EnvironmentFault(f"a sandbox can be forked {MAX_LAYERS} deep, not deeper")
+    for layer in layers:
+        if not (store.store_folder() / layer).is_dir():
+            raise EnvironmentFault(f"a layer of this snapshot is gone; its label was reaped: {layer}")
     name = secrets.token_hex(4)
     groups, memory_by_cgroup = cgroups.create(name, spec.resources)
     folder = store.new_folder(label, name=name, cgroups=groups)
@@ -160,7 +163,7 @@ def _jail(spec: EnvironmentSpec, folder: Path, layers: Sequence[str], memory_by_
 
 
 def _agent_uid() -> int:
-    return ROOTS_AGENT_UID if os.geteuid() == 0 else os.geteuid()
+    return ROOTS_AGENT_UID if is_real_root() else os.geteuid()
 
 
 def _make_writable_places(folder: Path) -> None:

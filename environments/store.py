@@ -56,7 +56,7 @@ def process_start(pid: int) -> str:
         return ""
 
 
-def abandoned(label: str, *, dead_only: bool) -> Iterator[Path]:
+def labelled(label: str, *, dead_only: bool) -> Iterator[Path]:
     """The folders whose label is `label` or begins with `label/` (all for ""); those of living processes too, unless
     `dead_only`."""
     for folder in store_folder().iterdir():

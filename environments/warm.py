@@ -95,7 +95,8 @@ def run_script(argv: list[str], env: dict[str, str], cwd: str) -> NoReturn:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    sys.argv, sys.orig_argv = list(argv[1:]), list(argv)
+    sys.argv, sys.orig_argv = argv[1:], argv
+    sys.executable = str(Path(sys.executable).with_name(argv[0]))
     sys.path.insert(0, os.path.dirname(os.path.realpath(path)))  # noqa: PTH120
     if site.ENABLE_USER_SITE:
         site.USER_BASE = site.USER_SITE = None

@@ -38,7 +38,7 @@ def compare(what: tuple[str, ...], **flags: Any) -> int:
         experiment = experiment_of(what[0], flags)
         if len(experiment.agents) < 2:
             raise UsageError("compare needs at least two agents: --scaffold A --scaffold B")
-        ended = start(experiment, flags["runs_dir"], quiet=flags["as_json"], allow_local=flags["allow_local"])
+        ended = start(experiment, flags["runs_dir"], quiet=flags["as_json"], embedded=flags["embedded"])
         return show(ended, as_json=flags["as_json"])
     folders = [find(run, flags["runs_dir"]) for run in what]
     return _compare_runs(folders, as_json=flags["as_json"])

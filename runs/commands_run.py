@@ -34,7 +34,7 @@ def run(what: str, **flags: Any) -> int:
     everything that happened; ends with a comparison table and the path of an HTML report.
     """
     experiment = experiment_of(what, flags)
-    ended = start(experiment, flags["runs_dir"], quiet=flags["as_json"], allow_local=flags["allow_local"])
+    ended = start(experiment, flags["runs_dir"], quiet=flags["as_json"], embedded=flags["embedded"])
     return show(ended, as_json=flags["as_json"])
 
 

@@ -37,14 +37,14 @@ class Ended:
     """One line for the user, where there is something to be said."""
 
 
-def start(experiment: Experiment, runs_dir: Path, *, quiet: bool = False, allow_local: bool = False) -> Ended:
+def start(experiment: Experiment, runs_dir: Path, *, quiet: bool = False, embedded: bool = False) -> Ended:
     """Carry out an experiment in a new folder.
 
     Raises:
         UsageError: the experiment is wrong, or the folder cannot be written; nothing is left behind.
     """
     plan = make_plan(experiment)
-    settled, notice = asyncio.run(settle(experiment, plan, allow_local=allow_local))
+    settled, notice = asyncio.run(settle(experiment, plan, embedded=embedded))
     if notice:
         print(notice, file=sys.stderr)
     if settled != experiment:

@@ -42,7 +42,7 @@ _OPTIONS = (
     click.option("--seed", type=int, help="Seed of the experiment. [0]"),
     click.option("--retries", type=click.IntRange(0), help="How often a fault is retried. [2]"),
     click.option("--name", help="Part of the run folder's name."),
-    click.option("--allow-local", is_flag=True, hidden=True),
+    click.option("--embedded", is_flag=True, hidden=True),
     runs_dir,
     as_json,
 )  # fmt: skip

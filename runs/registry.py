@@ -15,7 +15,7 @@ Kind = Literal["scaffold", "tool", "model", "benchmark"]
 SCAFFOLDS = {
     "react": "trellis.scaffolds.react:ReAct",
     "tree": "trellis.scaffolds.tree.search:Tree",
-    "repository_tree": "trellis.scaffolds.tree.repository:RepositoryTree",
+    "repo_tree": "trellis.scaffolds.tree.repository:RepositoryTree",
     "best_of_n": "trellis.scaffolds.best_of_n:BestOfN",
     "oracle": "trellis.scaffolds.baselines:Oracle",
     "noop": "trellis.scaffolds.baselines:Noop",

@@ -14,28 +14,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from random import Random
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from trellis.models.messages import Message, Part, Text, ToolCall, ToolResult
 from trellis.models.model import GenerateConfig, Reply, StopReason, ToolSpec
-from trellis.models.offline.repair_plan import SUBMIT, Act, Effort, Plan, Turn, manage, repair
+from trellis.models.offline.repair_plan import SUBMIT, Effort, Plan, Turn, manage, repair
 from trellis.models.offline.repair_prompt import Choice, Request, understand
 from trellis.models.tokens import estimate_usage
 
 _CALL_ID = re.compile(r"repair-([0-9a-f]+)-\d+-\d+")
 
 
-@dataclass(frozen=True)
-class Repair:
-    batch: int = 100
-    """Candidate edits tried by one tool call."""
-    batches: int = 4
-    """Batches tried before giving up."""
-    spread: float = 0.1
-    """Noise on the ranking, as standard deviation of the score's logarithm: how much two seeds differ."""
+class Repair(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: ClassVar[str] = "offline/repair"
 
-    name = "offline/repair"
+    batch: int = Field(default=100, ge=1)
+    """Candidate edits tried by one tool call."""
+    batches: int = Field(default=4, ge=1)
+    """Tool calls with candidates before it gives up."""
+    spread: float = Field(default=0.1, ge=0)
+    """Noise on the ranking, as standard deviation of the score's logarithm: how much two seeds differ."""
 
     async def generate(
         self,
@@ -44,6 +46,7 @@ class Repair:
         tools: Sequence[ToolSpec] = (),
         config: GenerateConfig = GenerateConfig(),
     ) -> Reply:
+        """The next turn of the plan. Its price is known: 0 USD."""
         message = self._answer(messages, {tool.name for tool in tools}, config.seed or 0)
         stop: StopReason = "tool_calls" if message.tool_calls else "stop"
         return Reply(message, stop, estimate_usage(messages, message, tools), cost_usd=0.0)
@@ -88,6 +91,3 @@ def _next_turn(plan: Plan, messages: Sequence[Message]) -> Turn:
             except StopIteration:
                 return Turn("There is nothing left to do.", (SUBMIT,))
     return turn
-
-
-__all__ = ["Act", "Repair"]

@@ -37,6 +37,8 @@ def wrap(place: Place) -> Iterator[Mutation]:
             continue
         if kind == "order" and not isinstance(parent, ast.Assign | ast.Return | ast.For):
             continue
+        if kind == "clamp" and not isinstance(parent, ast.Call | ast.Return):
+            continue
         inner = f"({text})" if form.startswith("{}.") and isinstance(node, ast.BinOp | ast.BoolOp) else text
         yield place.swap(kind, node, form.format(inner), words)
     for function in _ESCAPES:

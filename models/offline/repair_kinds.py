@@ -24,7 +24,9 @@ def _kind(prior: float, cues: str = "") -> Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "boundary": _kind(1.0, "exactly limit least most inclusive boundary until same equal border edge within reach"),
+    "boundary": _kind(
+        1.0, "exactly limit least most inclusive boundary until same day equal border edge last within up reach"
+    ),
     "comparison": _kind(0.5, "opposite wrong inverted instead everyone nobody only"),
     "arithmetic": _kind(0.5, "sum total balance amount negative wrong minus plus percent owed"),
     "rounding": _kind(0.5, "round cent rounding decimals precision penny half fraction truncated"),
@@ -59,7 +61,9 @@ KINDS: Mapping[str, Kind] = {
     "join": _kind(0.3, "missing without empty no disappear"),
     "distinct": _kind(0.2, "twice duplicate repeated double"),
     "format": _kind(0.4, "date month day shown format minutes zero display"),
-    "missing guard": _kind(0.1, "empty none missing crash error 500 permission someone other allowed forbidden"),
+    "missing guard": _kind(
+        0.1, "empty none missing crash error 500 permission another someone anyone other allowed forbidden blank"
+    ),
     "missing statement": _kind(0.05, "saved kept updated lost still remain stale refresh remembered stay"),
     "missing return": _kind(0.4, "nothing none empty null"),
     "wrong return": _kind(0.15, "wrong instead"),

@@ -26,6 +26,9 @@ from trellis.models.offline.repair_source import Function, Mutation, Source, ste
 from trellis.models.offline.repair_statements import statement_mutations
 
 _BM25_K, _BM25_B = 1.2, 0.75
+_RARITY = 0.15
+"""How much an edit gains from being one of few of its kind: a kind's likelihood is shared by all its edits, though not
+evenly (0: every edit has the kind's likelihood, 1: they share it)."""
 _TRACE_BONUS = 0.5
 _UNCOVERED = 0.02
 """Weight of a line that no failing test executes, beside Ochiai's 0: module level code is traced by no test."""
@@ -63,10 +66,17 @@ def rank(sources: Sequence[Source], evidence: Evidence, random: Random, spread: 
     by_words = relevance(sources, evidence.report)
     weights = {source.path: _line_weights(source, evidence, by_words, asked) for source in sources}
     found: dict[str, Candidate] = {}
-    for mutation in mutations(tuple(sources), _numbers(evidence.report)):
+    every = mutations(tuple(sources), _numbers(evidence.report))
+    rarity = {kind: count**-_RARITY for kind, count in Counter(m.kind for m in every).items()}
+    for mutation in every:
         here = weights[mutation.path]
         share = len(mutation.words & asked) / max(3, len(mutation.words))
-        score = here[min(mutation.line, len(here) - 1)] * belief(mutation.kind, asked) * (1 + 2 * share)
+        score = (
+            here[min(mutation.line, len(here) - 1)]
+            * belief(mutation.kind, asked)
+            * rarity[mutation.kind]
+            * (1 + 2 * share)
+        )
         if mutation.key not in found or found[mutation.key].score < score:
             found[mutation.key] = Candidate(mutation, score)
     ranked = [
@@ -76,7 +86,7 @@ def rank(sources: Sequence[Source], evidence: Evidence, random: Random, spread: 
     return sorted(ranked, key=lambda c: (-c.score, c.mutation.key))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def mutations(sources: tuple[Source, ...], numbers: frozenset[int]) -> tuple[Mutation, ...]:
     """Every edit of every file. Remembered, as it depends on the texts alone and is asked for at every step."""
     project = Project(sources)

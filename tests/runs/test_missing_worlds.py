@@ -51,7 +51,7 @@ def test_without_anything(tmp_path: Path, sums: str) -> None:
 def test_the_demo_may_fall_back_to_local_with_a_notice(tmp_path: Path, sums: str) -> None:
     ran = trellis(
         tmp_path, "run", f"{sums}:Sums:world", "--scaffold", f"{sums}:Asker", "--model", f"{sums}:Adder", "--limit",
-        "1", "--allow-local", before=NO_NAMESPACES,
+        "1", "--embedded", before=NO_NAMESPACES,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr.splitlines()[0].startswith("notice: no isolation on this machine, so commands run as you")

@@ -1,0 +1,53 @@
+"""What this machine can provide; tests that need more are skipped, with the reason that `trellis doctor` gives."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from trellis.environments import kinds
+from trellis.environments.environment import Kind
+
+pytest.register_assert_rewrite("trellis.environments.conformance")
+
+
+@functools.cache
+def _reasons() -> dict[str, str]:
+    with ThreadPoolExecutor(1) as thread:  # a fixture may ask from within an event loop
+        found = thread.submit(lambda: asyncio.run(kinds.doctor())).result()
+    return {facts.kind: "" if facts.available else facts.reason for facts in found}
+
+
+def _need(kind: str) -> None:
+    if reason := _reasons()[kind]:
+        pytest.skip(f"{kind} is not to be had here: {reason}")
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> None:
+    _need("sandbox")
+
+
+@pytest.fixture(scope="session")
+def docker() -> None:
+    _need("docker")
+
+
+@pytest.fixture(params=["local", "sandbox", pytest.param("docker", marks=pytest.mark.docker)])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    _need(request.param)
+    kind: Kind = request.param
+    return kind
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_traces() -> Iterator[None]:
+    """Snapshots stay until their label is reaped; labels name the process, because others may test beside this one."""
+    yield
+    for label in ("conformance", "test"):
+        asyncio.run(kinds.reap(f"{label}-{os.getpid()}"))
