@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -71,11 +72,14 @@ def labelled(label: str, *, dead_only: bool) -> Iterator[Path]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder and its control groups, whatever modes the files in it have; who owned it is known to the end."""
+    """Remove a folder and its control groups, whatever modes the files in it have.
+
+    What cannot be removed now keeps the name of its owner, for the next `reap`.
+    """
     with contextlib.suppress(OSError, ValueError):
         for group in json.loads((folder / OWNER).read_text())["cgroups"]:
             _remove_cgroup(Path(group))
-    with contextlib.suppress(FileNotFoundError):  # somebody else removes it, too
+    with contextlib.suppress(OSError):
         for entry in folder.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 _remove_tree(entry)
@@ -98,9 +102,13 @@ def _remove_tree(folder: Path) -> None:
 
 
 def _remove_cgroup(group: Path) -> None:
-    """The last process leaves a little after it has ended."""
+    """Kill what is still in it; the last process leaves a little after it has ended."""
     deadline = time.monotonic() + CGROUP_REMOVAL_S
     while group.exists() and time.monotonic() < deadline:
+        with contextlib.suppress(OSError, ValueError):
+            for pid in (group / "cgroup.procs").read_text().split():
+                if int(pid) > 0:  # 0 is somebody in another process namespace, and would mean all of ours
+                    os.kill(int(pid), signal.SIGKILL)
         try:
             group.rmdir()
         except OSError:

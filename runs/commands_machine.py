@@ -14,17 +14,21 @@ from pathlib import Path
 import click
 
 from trellis.runs import table, text
+from trellis.runs.errors import UsageError
 from trellis.runs.flags import as_json
 
-EXTRAS = {"mle": ("pandas", "sklearn"), "browser": ("playwright",)}
+EXTRAS = {"mle": ("pandas", "sklearn", "yaml"), "swelancer": ("pytest",), "browser": ("playwright",)}
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 LOW_DISK_GB = 5.0
 
 
 @click.command()
+@click.option("--build-image", is_flag=True, help="First build the base image of docker worlds, if it is not there.")
 @as_json
-def doctor(as_json: bool) -> None:
+def doctor(build_image: bool, as_json: bool) -> None:
     """Say what this machine has, and what is missing for what."""
+    if build_image:
+        _build_image()
     examined = asyncio.run(_examine())
     if as_json:
         rows = [{"what": what, "ok": ok, "found": found} for what, (ok, found) in examined.items()]
@@ -48,6 +52,16 @@ def clean(as_json: bool) -> None:
     click.echo(json.dumps({"removed": removed}) if as_json else f"{text.plural(removed, 'leftover')} removed")
 
 
+def _build_image() -> None:
+    from trellis.environments.base_image import build
+    from trellis.environments.environment import EnvironmentUnavailable
+
+    try:
+        click.echo(f"base image: {build()}", err=True)
+    except EnvironmentUnavailable as error:
+        raise UsageError(str(error)) from None
+
+
 async def _examine() -> Mapping[str, tuple[bool | None, str]]:
     """What was looked for -> is it there (None: it does not matter), and what was found."""
     from trellis.environments.kinds import doctor as kinds
@@ -57,6 +71,8 @@ async def _examine() -> Mapping[str, tuple[bool | None, str]]:
         missing = [module for module in modules if find_spec(module) is None]
         hint = f"missing: {', '.join(missing)}; pip install 'trellis-agents[{extra}]'"
         found[f"extra {extra}"] = (not missing, hint if missing else ", ".join(modules))
+    git = shutil.which("git")
+    found["git"] = (git is not None, git or "not found; swelancer needs it")
     for facts in await kinds():
         found[f"world {facts.kind}"] = (facts.available, facts.reason or "ready")
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

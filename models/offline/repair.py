@@ -12,6 +12,7 @@ the tool calls, so that all turns of a conversation draw from one stream.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from random import Random
@@ -47,7 +48,9 @@ class Repair(BaseModel):
         config: GenerateConfig = GenerateConfig(),
     ) -> Reply:
         """The next turn of the plan. Its price is known: 0 USD."""
-        message = self._answer(messages, {tool.name for tool in tools}, config.seed or 0)
+        offered = {tool.name for tool in tools}
+        # Ranking takes up to seconds of computing: other episodes go on meanwhile.
+        message = await asyncio.to_thread(self._answer, messages, offered, config.seed or 0)
         stop: StopReason = "tool_calls" if message.tool_calls else "stop"
         return Reply(message, stop, estimate_usage(messages, message, tools), cost_usd=0.0)
 

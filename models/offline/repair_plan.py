@@ -23,6 +23,8 @@ from trellis.models.offline.repair_source import Mutation, Source
 
 READ_AT_ONCE_CHARS = 10_000
 READ_MOST_CHARS = 400_000
+GUESSES = 20
+"""Candidates shown to the tests where none of them fails and the report alone decides."""
 ROUNDS = 3
 """How many edits are kept one on top of the other while they help."""
 
@@ -210,10 +212,12 @@ def _search(request: Request, scene: Scene, effort: Effort, random: Random) -> G
     evidence = Evidence(request.report, scene.survey.counts, len(failing), scene.survey.frames)
     spread = effort.spread * (3 if request.different else 1)
     ranked = _usable(rank(list(scene.files.values()), evidence, random, spread), scene.files, request)
-    ranked = itertools.islice(ranked, request.fruitless * effort.batch * effort.batches, None)
+    # A guess needs few candidates: the first to which no test objects is taken.
+    size, batches = (effort.batch, effort.batches) if failing else (min(GUESSES, effort.batch), 1)
+    ranked = itertools.islice(ranked, request.fruitless * size * batches, None)
     best: Fix | None = None
-    for number in range(effort.batches if failing else 1):
-        batch = [c.mutation for c in itertools.islice(ranked, effort.batch)]
+    for number in range(batches):
+        batch = [c.mutation for c in itertools.islice(ranked, size)]
         if not batch:
             break
         script = attempt_script(scene.tests, [[m] for m in batch], failing)

@@ -7,9 +7,9 @@ import difflib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
-from trellis.models.offline.repair_source import Source, stem, visit, words_of
+from trellis.models.offline.repair_source import Source, visit, words_of
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,11 @@ class Project:
 
 def nearest(name: str, others: Iterable[str], limit: int) -> list[str]:
     """The names most like `name`: shared words first, then shared letters; ties in alphabetical order."""
-    mine = words_of(name)
-
-    def likeness(other: str) -> float:
-        theirs = words_of(other)
-        shared = len(mine & theirs) / len(mine | theirs) if mine | theirs else 0.0
-        return shared + difflib.SequenceMatcher(None, name, other, autojunk=False).ratio()
-
-    return sorted(sorted(set(others) - {name}), key=likeness, reverse=True)[:limit]
+    return sorted(sorted(set(others) - {name}), key=lambda other: _likeness(name, other), reverse=True)[:limit]
 
 
-__all__ = ["Project", "nearest", "stem"]
+@lru_cache(maxsize=65536)
+def _likeness(name: str, other: str) -> float:
+    mine, theirs = words_of(name), words_of(other)
+    shared = len(mine & theirs) / len(mine | theirs) if mine | theirs else 0.0
+    return shared + difflib.SequenceMatcher(None, name, other, autojunk=False).ratio()

@@ -8,7 +8,7 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import TypeAlias
 
@@ -27,6 +27,7 @@ def parse(text: str) -> ast.Module | None:
         return None
 
 
+@lru_cache(maxsize=16384)
 def words_of(text: str) -> frozenset[str]:
     """The words in a text or an identifier, stemmed: `remindersDue_at` has remind, due and at."""
     return frozenset(stem(word) for word in _WORD.findall(text))
@@ -163,11 +164,14 @@ def parameters_of(function: Function) -> set[str]:
 
 def bound_in(function: Function, before_line: int | None = None) -> set[str]:
     """Parameters, and names assigned in a function (above a line, if one is given)."""
-    return parameters_of(function) | {
-        n.id
-        for n in ast.walk(function)
-        if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) and (before_line is None or n.lineno < before_line)
-    }
+    stored = (name for name, line in _stored_in(function) if before_line is None or line < before_line)
+    return parameters_of(function) | set(stored)
+
+
+@lru_cache(maxsize=2048)
+def _stored_in(function: Function) -> tuple[tuple[str, int], ...]:
+    stored = (n for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+    return tuple((node.id, node.lineno) for node in stored)
 
 
 def defined_in(module: ast.Module) -> set[str]:

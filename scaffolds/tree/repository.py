@@ -110,7 +110,7 @@ class RepositoryTree(ScaffoldOptions):
             limit = reached
         result = await branch.use("shell", command=_in_repository(self._tests(branch)), timeout_s=self.test_timeout_s)
         exit_code = -1 if result.data.get("timed_out") else int(result.data.get("exit_code", -1))
-        diff = (await branch.use("shell", command=_in_repository("git diff HEAD"))).text
+        diff = (await branch.use("shell", command=_in_repository(_DIFF))).text
         before = move.target.code if move.target else ""
         changed = _changes(diff) != _changes(before)
         share = passed_share(result.text)
@@ -167,6 +167,9 @@ def _solved(journal: Journal) -> bool:
     return journal.best is not None and journal.best.metric == 1.0
 
 
+_DIFF = """\
+git diff HEAD
+git ls-files --others --exclude-standard -z | while IFS= read -r -d "" new; do git diff --no-index /dev/null "$new"; done"""
 _REMEMBER_FOLDER = "TRELLIS_WORKDIR=$PWD"
 
 

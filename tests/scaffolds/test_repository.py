@@ -109,6 +109,13 @@ async def test_drafts_then_goes_on_from_the_best_and_hands_it_in(tmp_path: Path)
     assert "test_fee" not in coder.told[0]
 
 
+async def test_a_new_file_is_a_change(tmp_path: Path) -> None:
+    decide = [ToolCall("d", "shell", {"command": "echo 1 > 'my decision'"}), ToolCall("s", "submit", {})]
+    async with episode(tmp_path, Scripted([decide])) as opened:
+        await RepositoryTree(max_nodes=1).solve(opened)
+    assert [(n["is_buggy"], n["metric"]) for n in nodes(tmp_path)] == [(False, 0.5)]
+
+
 async def test_what_a_worse_node_hands_in_does_not_count(tmp_path: Path) -> None:
     async with episode(tmp_path, scripted(Coder(HALF, WORSE))) as opened:
         await RepositoryTree(max_nodes=2).solve(opened)
