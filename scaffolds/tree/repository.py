@@ -169,7 +169,9 @@ def _solved(journal: Journal) -> bool:
 
 _DIFF = """\
 git diff HEAD
-git ls-files --others --exclude-standard -z | while IFS= read -r -d "" new; do git diff --no-index /dev/null "$new"; done"""
+git ls-files --others --exclude-standard -z |
+while IFS= read -r -d "" new; do git diff --no-index /dev/null "$new"; done"""
+"""Every change since the last commit, new files included, with the index left alone."""
 _REMEMBER_FOLDER = "TRELLIS_WORKDIR=$PWD"
 
 
