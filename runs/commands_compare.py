@@ -57,7 +57,8 @@ def _compare_runs(folders: Sequence[RunFolder], *, as_json: bool) -> int:
             json.dumps({"runs": [str(f.path) for f in folders], "warnings": warnings, **summary.to_json()}, indent=2)
         )
     else:
-        table.console(sys.stdout).print(table.comparison(summary))
+        console = table.console(sys.stdout)
+        console.print(table.comparison(summary, console.width))
         for warning in warnings:
             click.echo(f"caution: {warning}", err=True)
     return 0

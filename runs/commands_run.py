@@ -83,7 +83,8 @@ def show(ended: Ended, *, as_json: bool) -> int:
         document = {"run": str(ended.folder.path), "report": str(report), **ended.summary.to_json()}
         click.echo(json.dumps(document, indent=2))
     else:
-        table.console(sys.stdout).print(table.comparison(ended.summary))
+        console = table.console(sys.stdout)
+        console.print(table.comparison(ended.summary, console.width))
         click.echo(f"run:    {ended.folder.path}\nreport: {report}")
     if ended.message:
         click.echo(ended.message, err=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import IO
 
 from rich.box import SIMPLE_HEAD
@@ -24,17 +24,22 @@ def console(file: IO[str]) -> Console:
     return Console(file=file, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
-def comparison(summary: Summary) -> RenderableType:
+NARROW = 118
+"""On fewer columns than this an interval goes below its value, so that nothing is cut off."""
+
+
+def comparison(summary: Summary, width: int = WIDE) -> RenderableType:
     """A table per benchmark, then how its agents compare."""
+    fit = _below if width < NARROW else str
     parts: list[RenderableType] = []
     for benchmark in dict.fromkeys(row.benchmark for row in summary.rows):
         of_benchmark = [row for row in summary.rows if row.benchmark == benchmark]
-        parts.append(_rows(benchmark, of_benchmark))
+        parts.append(_rows(benchmark, of_benchmark, fit))
         if names := metric_names(of_benchmark):
             parts.append(_own_metrics(names, of_benchmark))
         pairs = [c for c in summary.comparisons if c.benchmark == benchmark]
         if pairs:
-            parts.append(_pairs(pairs))
+            parts.append(_pairs(pairs, fit))
     return Group(*parts)
 
 
@@ -48,30 +53,42 @@ def simple(columns: Mapping[str, str], rows: Iterable[Iterable[str]]) -> Rendera
     return table
 
 
-def _rows(benchmark: str, rows: list[Row]) -> RenderableType:
+def _below(value: str) -> str:
+    """ "0.40 [0.2, 0.6]" on two lines."""
+    return value.replace(" [", "\n[")
+
+
+def _rows(benchmark: str, rows: list[Row], fit: Callable[[str], str]) -> RenderableType:
     title = (
         f"{benchmark}: {text.plural(max(row.tasks for row in rows), 'task')}, "
         f"{text.plural(max(row.episodes for row in rows), 'episode')} per agent"
     )
-    table = Table(title=text.visible(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("agent", overflow="fold")
-    for name in ("score [95 %]", "success [95 %]", "steps", "tokens", "cost", "time", "limits", "faults", "flags"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = Table(
+        title=text.visible(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False,
+        collapse_padding=True,
+    )  # fmt: skip
+    columns: dict[str, Callable[[Row], RenderableType]] = {
+        "score [95 %]": lambda row: fit(text.interval(row.score)),
+        "success [95 %]": lambda row: fit(text.rate(row.success_rate)),
+        "steps": lambda row: text.count(row.steps),
+        "tokens": lambda row: text.count(row.tokens),
+        "cost": lambda row: text.usd(row.cost_usd),
+        "time": lambda row: text.seconds(row.time_s),
+        "limits": lambda row: str(row.outcomes.get("limit", 0)),
+        "faults": lambda row: _alarm(row.outcomes.get("fault", 0)),
+        "flags": lambda row: _alarm(row.flagged),
+    }
+    if fit is _below:  # what is dispensable on a narrow terminal; the report has it
+        del columns["limits"]
+        if not any(row.flagged for row in rows):
+            del columns["flags"]
+    table.add_column("agent", overflow="fold", min_width=12)
+    for name in columns:
+        table.add_column(fit(name), justify="right", no_wrap=True)
     best = max((row.score.value for row in rows if row.score), default=None)
     for row in rows:
         style = "bold" if row.score and row.score.value == best and len(rows) > 1 else ""
-        table.add_row(
-            Text(text.visible(row.agent), style),
-            Text(text.interval(row.score), style),
-            text.rate(row.success_rate),
-            text.count(row.steps),
-            text.count(row.tokens),
-            text.usd(row.cost_usd),
-            text.seconds(row.time_s),
-            str(row.outcomes.get("limit", 0)),
-            _alarm(row.outcomes.get("fault", 0)),
-            _alarm(row.flagged),
-        )
+        table.add_row(Text(text.visible(row.agent)), *(cell(row) for cell in columns.values()), style=style)
     return table
 
 
@@ -87,16 +104,19 @@ def _alarm(count: int) -> Text:
     return Text(str(count), "bold red" if count else "dim")
 
 
-def _pairs(comparisons: list[Comparison]) -> RenderableType:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title="paired by task", title_justify="left", title_style="bold")
+def _pairs(comparisons: list[Comparison], fit: Callable[[str], str]) -> RenderableType:
+    table = Table(
+        box=SIMPLE_HEAD, pad_edge=False, title="paired by task", title_justify="left", title_style="bold",
+        collapse_padding=True,
+    )  # fmt: skip
     table.add_column("A against B", overflow="fold")
-    for name in ("A - B [95 %]", "tasks won", "tied", "lost", "p", "p these tasks"):
-        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("A - B [95 %]", "won", "tied", "lost", "p", "p these\ntasks"):
+        table.add_column(fit(name), justify="right", no_wrap=True)
     table.add_column("verdict", overflow="fold")
     for c in comparisons:
         table.add_row(
             Text(text.visible(f"{c.a} against {c.b}")),
-            text.interval(c.result.difference, signed=True),
+            fit(text.interval(c.result.difference, signed=True)),
             str(c.result.wins),
             str(c.result.ties),
             str(c.result.losses),
