@@ -192,10 +192,23 @@ def test_compare_finished_runs(trellis: Trellis, sums: str) -> None:
     assert "paired by task" in cautious.out
 
 
-def test_the_table_shows_what_matters(trellis: Trellis, sums: str) -> None:
+def test_the_table_shows_what_matters(trellis: Trellis, sums: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "132")
     ran = trellis("run", f"{sums}:Sums:plain", "--scaffold", "oracle", "--scaffold", "noop", "--epochs", "2")
-    for word in ("score", "success", "95 %", "steps", "tokens", "cost", "time", "faults", "oracle",
+    for word in ("score", "success", "95 %", "steps", "tokens", "cost", "time", "faults", "flags", "oracle",
                  "noop", "points", "paired by task", "oracle better on these", "report.html"):  # fmt: skip
         assert word in ran.out
     assert "\x1b" not in ran.out
     assert "[16/16]" in ran.err
+
+
+def test_nothing_of_the_table_is_cut_off_on_80_columns(
+    trellis: Trellis, sums: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    ran = trellis("run", f"{sums}:Sums:plain", "--scaffold", "oracle", "--scaffold", "noop")
+    table = ran.out.partition("run:")[0]
+    assert "…" not in table
+    assert all(len(line) <= 80 for line in table.splitlines())
+    for word in ("oracle", "1.000", "[1.000, 1.000]", "steps", "tokens", "cost", "faults"):
+        assert word in table
