@@ -51,6 +51,10 @@ class _Shared:
     """Model calls by branch: the number of a call seeds it."""
     submitted: Submission | None = None
 
+    async def close_worlds(self) -> None:
+        for world in self.worlds:
+            await world.close()
+
 
 class Episode:
     """All that a loop can reach; one object per branch, the root is `main`."""
@@ -108,8 +112,7 @@ class Episode:
             yield cls("main", task, tools, budget, shared, world)
         finally:
             try:
-                for opened in shared.worlds:
-                    await opened.close()
+                await shared.close_worlds()
                 if environment is not None:
                     await kinds.reap(label)
             finally:
@@ -264,13 +267,13 @@ class Episode:
         self._handed_in = self._shared.submitted = submission
 
     async def finish(self) -> Submission:
-        """What the agent handed in; where it handed in nothing, what the benchmark finds in the world it leaves."""
-        if self._shared.submitted is None:
-            if self._shared.has_world and not self._world.touched:
-                return Submission()
+        """What the agent handed in; where it handed in nothing, what the benchmark finds in the world it leaves. Its
+        worlds are closed then: what it left running is gone before anything is graded."""
+        untouched = self._shared.has_world and not self._world.touched
+        if self._shared.submitted is None and not untouched:
             await self.submit()
-        assert self._shared.submitted is not None
-        return self._shared.submitted
+        await self._shared.close_worlds()
+        return self._shared.submitted or Submission()
 
     def now(self) -> float:
         """Seconds since the episode began, as recorded the first time this was asked here."""

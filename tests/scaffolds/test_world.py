@@ -142,10 +142,19 @@ async def test_setup_that_fails_is_a_fault(tmp_path: Path) -> None:
             await shell(opened, "true")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
-async def test_closing_leaves_no_process(tmp_path: Path) -> None:
-    async with episode(tmp_path) as opened:
-        pid = int(await shell(opened, "sleep 1000 > /dev/null 2>&1 & echo $!"))
-        assert Path(f"/proc/{pid}").exists()
+def dead(pid: int) -> bool:
+    """Ended, whoever reaps it."""
     status = Path(f"/proc/{pid}/stat")
-    assert not status.exists() or status.read_text().rpartition(") ")[2].startswith("Z")  # dead, whoever reaps it
+    return not status.exists() or status.read_text().rpartition(") ")[2].startswith("Z")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+@pytest.mark.parametrize("finish", [True, False])
+async def test_an_episode_that_is_over_leaves_no_process(tmp_path: Path, finish: bool) -> None:
+    async with episode(tmp_path) as opened:
+        pid = int(await shell(opened, "touch a.txt; sleep 1000 > /dev/null 2>&1 & echo $!"))
+        assert not dead(pid)
+        if finish:  # grading comes after this
+            await opened.finish()
+            assert dead(pid)
+    assert dead(pid)
