@@ -22,7 +22,7 @@ from trellis.environments.channel import Channel, ChannelEnvironment, snapshot_d
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, EnvironmentUnavailable, Snapshot
 from trellis.environments.launch import INTERPRETER_ENV, SYSTEM_PATH
 from trellis.environments.program import guest_program
-from trellis.environments.store import process_start
+from trellis.environments.store import in_use, process_start
 
 LABEL, OWNER = "trellis.label", "trellis.owner"
 WORKDIR = "/work"
@@ -343,14 +343,14 @@ async def _remove_container(container: str) -> None:
 
 
 async def labelled(label: str, *, dead_only: bool) -> list[tuple[str, bool]]:
-    """Containers and snapshots whose label is `label` or begins with `label/` (all for ""): id, and whether it is an
-    image; those of living processes too, unless `dead_only`. Containers come first."""
+    """Containers and snapshots whose label is `label` or begins with `label/` (all for "") and whose owner is dead, or,
+    unless `dead_only`, this process: id, and whether it is an image. Containers come first."""
 
     def ours(labels: Mapping[str, str] | None) -> bool:
         found = (labels or {}).get(LABEL, "")
         pid, _, began = (labels or {}).get(OWNER, "").partition(" ")
-        alive = bool(began) and process_start(int(pid)) == began
-        return (not label or found == label or found.startswith(f"{label}/")) and not (dead_only and alive)
+        free = not in_use(int(pid or 0), began, dead_only=dead_only)
+        return free and (not label or found == label or found.startswith(f"{label}/"))
 
     def find() -> list[tuple[str, bool]]:
         by_owner = {"label": OWNER}

@@ -43,8 +43,9 @@ async def doctor() -> list[KindFacts]:
 async def reap(label: str, *, dead_only: bool = False) -> int:
     """Remove worlds and snapshots labelled `label` or `label/...` (every label for ""); how many there were.
 
-    With `dead_only`, those of processes that live are left alone, so it is safe beside other runs. Worlds that still
-    run lose their files: close them first.
+    Those of dead processes and of this one; with `dead_only`, not of this one. What belongs to another process that
+    lives is always left alone, so two runs may use the same label. Worlds that still run lose their files: close them
+    first.
 
     Raises:
         EnvironmentFault: the engine could not remove its part.

@@ -57,17 +57,22 @@ def process_start(pid: int) -> str:
         return ""
 
 
+def in_use(pid: int, began: str, *, dead_only: bool) -> bool:
+    """Must what belongs to this process be left alone? Always while another process lives that began then under this
+    number, whatever the label; with `dead_only`, while this one does, too."""
+    return bool(began) and process_start(pid) == began and (dead_only or pid != os.getpid())
+
+
 def labelled(label: str, *, dead_only: bool) -> Iterator[Path]:
-    """The folders whose label is `label` or begins with `label/` (all for ""); those of living processes too, unless
-    `dead_only`."""
+    """The folders whose label is `label` or begins with `label/` (all for "") and whose owner is dead, or, unless
+    `dead_only`, this process."""
     for folder in store_folder().iterdir():
         try:
             facts = json.loads((folder / OWNER).read_text())
         except (OSError, ValueError):
             continue  # being made, or being removed
         ours = not label or facts["label"] == label or facts["label"].startswith(f"{label}/")
-        alive = bool(facts["began"]) and process_start(facts["pid"]) == facts["began"]
-        if ours and not (dead_only and alive):
+        if ours and not in_use(facts["pid"], facts["began"], dead_only=dead_only):
             yield folder
 
 

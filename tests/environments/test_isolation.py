@@ -133,12 +133,12 @@ class Isolation:
         for refused in (await world.exec(["true"]), await shell.run("true", timeout_s=1)):
             assert refused.exit_code in (0, 126, 137, 254)
         for _ in range(100):
-            if (await world.exec("echo alive")).stdout == b"alive\n":
+            answers = (await world.exec("echo alive")).stdout, (await shell.run("echo alive")).output
+            if all(answer.endswith(b"alive\n") for answer in answers):
                 break
             await asyncio.sleep(0.1)
         else:
             pytest.fail("the world does not recover")
-        assert (await shell.run("echo alive")).output.endswith(b"alive\n")
         await shell.close()
 
     async def test_memory_is_limited(self, world: Environment) -> None:
@@ -146,7 +146,12 @@ class Isolation:
         result = await world.exec(["python3", "-c", hog])
         assert b"got it" not in result.stdout
         assert not result.ok
-        assert (await world.exec("echo alive")).stdout == b"alive\n"
+        for _ in range(50):  # the kernel takes the dead one's memory back a moment later
+            if (await world.exec("echo alive")).stdout == b"alive\n":
+                break
+            await asyncio.sleep(0.1)
+        else:
+            pytest.fail("the world does not recover")
 
     async def test_a_file_is_limited(self, world: Environment) -> None:
         result = await world.exec("dd if=/dev/zero of=big bs=1M count=100 2>&1")
