@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import io
 import os
+import socket
 import tarfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -51,13 +52,23 @@ def client() -> Any:
         except ImportError:
             raise EnvironmentUnavailable("docker needs the Python package `docker`: pip install docker") from None
         try:
+            _knock(kwargs_from_env().get("base_url") or "unix:///var/run/docker.sock")
             _client = docker.APIClient(**kwargs_from_env(), version="auto", timeout=int(CALL_TIMEOUT_S))
             atexit.register(_client.close)
-        except docker.errors.DockerException as error:
+        except (docker.errors.DockerException, OSError) as error:
             raise EnvironmentUnavailable(
                 f"no Docker engine answers (is it running, may this user reach it?): {_first_line(error)}"
             ) from None
     return _client
+
+
+def _knock(url: str) -> None:
+    """Raises OSError where nobody listens: the SDK would leave its socket open then."""
+    scheme, _, path = url.partition("://")
+    if scheme.endswith("unix"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(CALL_TIMEOUT_S)
+            probe.connect("/" + path.lstrip("/"))
 
 
 async def call(what: str, function: Callable[[], T], timeout_s: float = CALL_TIMEOUT_S) -> T:
