@@ -23,7 +23,7 @@ from trellis.environments.environment import (
     ShellResult,
     Snapshot,
 )
-from trellis.environments.guest import FRAME
+from trellis.environments.guest.main import FRAME
 
 GRACE_S = 15.0
 """How long after its deadline a request may still be answered."""

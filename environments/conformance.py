@@ -20,7 +20,7 @@ import pytest
 import pytest_asyncio
 
 from trellis.environments.environment import Environment, EnvironmentFault, EnvironmentSpec
-from trellis.environments.streams import OUTPUT_CAP_BYTES
+from trellis.environments.guest.streams import OUTPUT_CAP_BYTES
 
 ME = os.getpid()
 """In the name of whatever could be taken for that of another process that runs this suite beside this one."""

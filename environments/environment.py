@@ -8,13 +8,20 @@ first needed, so importing this module costs nothing.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Kind = Literal["auto", "sandbox", "docker", "local"]
 
 DEFAULT_TIMEOUT_S = 120.0
+
+OnEvent = Callable[[str, Mapping[str, Any]], None]
+"""Is told what happened in a world without having been asked for: `on_event("network.denied", {"host": ...})`."""
+
+
+def ignore(kind: str, facts: Mapping[str, Any]) -> None:
+    """The `OnEvent` of those who do not want to know."""
 
 
 class EnvironmentFault(Exception):
@@ -60,13 +67,15 @@ class ShellResult:
     """How one command in a persistent shell ended; `output` is standard output and error in their order.
 
     `restarted` is true when the shell itself died or had to be killed: a new one has taken its place and the old
-    one's folder, variables and functions are gone.
+    one's folder, variables and functions are gone. `waiting` is true when the command has not ended and waits for
+    input (only of interactive commands); `exit_code` is then -1, and `send` or `interrupt` go on with it.
     """
 
     exit_code: int
     output: bytes = b""
     timed_out: bool = False
     restarted: bool = False
+    waiting: bool = False
     duration_s: float = 0.0
     spilled: tuple[str, ...] = ()
 
@@ -78,6 +87,8 @@ class Resources:
     cpus: float = 2.0
     memory_mb: int = 4096
     disk_mb: int = 8192
+    inodes: int = 1_000_000
+    """Files and folders that a world may add."""
     pids: int = 512
 
 
@@ -93,27 +104,123 @@ class Files:
 class Snapshot:
     """The files of a world at one moment, from which others can be forked.
 
-    Captured: files, folders, symlinks and their modes below the world's writable places. Not captured: processes.
-    `data` belongs to the kind of environment that made it.
+    Captured: files, folders, symlinks, their modes and owners below the world's writable places, deletions, holes in
+    sparse files; and of each open shell that is not running a command its working folder, variables, functions, aliases
+    and options: `open_shell` with the same name goes on with them in a fork. Not captured: processes and what they hold
+    in memory. `data` belongs to the kind of environment that made it and can be written as JSON.
     """
 
     kind: str
     id: str
     data: Mapping[str, Any] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    """What ran when the snapshot was taken and is not in it, one line each ("process 41: python3 server.py")."""
+
+    async def release(self) -> None:
+        """Say that no further fork will be made from this snapshot. What it holds is removed once no world that was
+        forked from it runs; until then, or if this is never called, the label's `reap` removes it.
+
+        Raises:
+            EnvironmentFault: the engine could not remove it.
+        """
+        from trellis.environments.kinds import release
+
+        await release(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A path that differs, relative to the workdir."""
+
+    path: str
+    kind: Literal["added", "modified", "deleted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What differs in the workdir between a snapshot and now."""
+
+    changes: tuple[Change, ...] = ()
+    """Sorted by path."""
+    patch: bytes = b""
+    """What `git apply` needs to make the snapshot's workdir this one: text, binary files, modes and symlinks."""
 
 
 class Shell(Protocol):
     """A bash whose working folder, variables, functions and background jobs last between commands."""
 
-    async def run(self, command: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> ShellResult:
+    async def run(
+        self, command: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, interactive: bool = False
+    ) -> ShellResult:
         """Run `command`; after `timeout_s` its whole process tree is killed and what it printed is returned.
+
+        The command's standard input is empty, unless it is `interactive`: then this returns, with `waiting`, as soon
+        as something in it waits for input.
 
         Raises:
             EnvironmentFault: the world is gone.
         """
         ...
 
+    async def send(self, data: bytes, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> ShellResult:
+        """Give input to the interactive command that waits for it, and go on as `run` does; b"" is the end of input.
+
+        Raises:
+            ValueError: no command waits for input.
+            EnvironmentFault: the world is gone.
+        """
+        ...
+
+    async def interrupt(self) -> ShellResult:
+        """End the interactive command that waits for input, as Ctrl-C does; the shell keeps its state if it can.
+
+        Raises:
+            ValueError: no command waits for input.
+            EnvironmentFault: the world is gone.
+        """
+        ...
+
     async def close(self) -> None: ...
+
+
+class Process(Protocol):
+    """A program that runs on while the world is used otherwise: a server, a kernel, a driver."""
+
+    async def read(self) -> bytes:
+        """The next piece of its standard output, as soon as there is one; b"" at the end.
+
+        Unread output holds the program up, as a full pipe does.
+
+        Raises:
+            EnvironmentFault: the world is gone.
+        """
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Give it standard input; waits while the program does not take it. What comes after its end is thrown away.
+
+        Raises:
+            EnvironmentFault: the world is gone.
+        """
+        ...
+
+    async def close_stdin(self) -> None: ...
+
+    async def signal(self, number: int) -> None:
+        """Send a signal to the program itself (SIGINT is Ctrl-C); nothing happens if it has ended."""
+        ...
+
+    async def wait(self) -> ExecResult:
+        """How it ended; `stderr` holds the end of its standard error, `stdout` is empty (see `read`).
+
+        Raises:
+            EnvironmentFault: the world is gone.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Kill it and everything it started. Safe to call twice."""
+        ...
 
 
 class Environment(Protocol):
@@ -140,7 +247,21 @@ class Environment(Protocol):
         """
         ...
 
-    async def open_shell(self) -> Shell: ...
+    async def open_process(
+        self, command: Sequence[str], *, env: Mapping[str, str] = {}, cwd: str | None = None
+    ) -> Process:
+        """Start a program whose standard input and output are read and written while it runs.
+
+        A program that cannot be started ends at once with the exit code that a shell would give.
+
+        Raises:
+            EnvironmentFault: the world is gone.
+        """
+        ...
+
+    async def open_shell(self, name: str = "main") -> Shell:
+        """A new bash. In a fork it goes on with what the snapshot holds of the shell of that name."""
+        ...
 
     async def read_file(self, path: str) -> bytes:
         """Raises FileNotFoundError, IsADirectoryError or PermissionError, as `open` does."""
@@ -158,6 +279,10 @@ class Environment(Protocol):
         """A new world from a snapshot (from now, if none is given) that shares nothing with this one."""
         ...
 
+    async def diff(self, snapshot: Snapshot) -> Changes:
+        """What changed in the workdir since a snapshot of this world, or of one that it was forked from."""
+        ...
+
     async def close(self) -> None:
         """Leaves no process, mount, container or file. Safe to call twice."""
         ...
@@ -173,6 +298,21 @@ class EnvironmentSpec:
     """Docker image; empty means the Trellis base image."""
     resources: Resources = field(default_factory=Resources)
     network: Literal["none", "full"] = "none"
+    """`full` is whatever the host has."""
+    allow: tuple[str, ...] = ()
+    """With network "none": "host:port" that can be reached all the same, through a proxy that is the only way out."""
+    setup_network: Literal["none", "full"] | None = None
+    """While `setup` runs; None means as afterwards."""
+    setup_allow: tuple[str, ...] | None = None
+    """While `setup` runs; None means as afterwards."""
+    dockerfile: str = ""
+    """docker only: a folder of the host with a Dockerfile, built into the image unless that has been done."""
+    compose: str = ""
+    """docker only: a Compose file of the host; its services run beside the world, on a private network."""
+    service: str = ""
+    """Which service of the Compose file is the world; empty means the only one, or the one called "agent"."""
+    runtime: str = ""
+    """docker only: the engine's runtime, for example "runsc"; empty means its default."""
     files: tuple[Files, ...] = ()
     setup: str = ""
     """A bash script run once, in the workdir, after the files are in place; a failure is a fault."""
@@ -184,17 +324,18 @@ class EnvironmentSpec:
     preload: tuple[str, ...] = ()
     """Modules worth holding loaded for commands `python3 script.py ...`; a hint that changes speed, never results."""
 
-    async def start(self, *, label: str, snapshot: Snapshot | None = None) -> Environment:
+    async def start(self, *, label: str, snapshot: Snapshot | None = None, on_event: OnEvent = ignore) -> Environment:
         """Start a world, from a snapshot if one is given (files and set-up are then already in it).
 
         `label` ("run/episode") is attached to all it creates, so that `reap(label)` can remove what was left behind.
+        `on_event` is told of what happens unasked, for example of a denied connection.
 
         Raises:
             EnvironmentUnavailable: this machine cannot provide the kind.
             EnvironmentFault: starting or set-up failed.
         """
-        from trellis.environments.kinds import resolve_kind
+        from trellis.environments.kinds import MODULES, resolve_kind
 
-        module = importlib.import_module(f"trellis.environments.{await resolve_kind(self)}")
-        environment: Environment = await module.start(self, label=label, snapshot=snapshot)
+        module = importlib.import_module(MODULES[await resolve_kind(self)])
+        environment: Environment = await module.start(self, label=label, snapshot=snapshot, on_event=on_event)
         return environment

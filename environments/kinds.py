@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 
 from trellis.environments import store
-from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, EnvironmentUnavailable, Kind
+from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, EnvironmentUnavailable, Kind, Snapshot
 
+MODULES = {
+    "sandbox": "trellis.environments.sandbox.world",
+    "docker": "trellis.environments.docker.world",
+    "local": "trellis.environments.local",
+}
+"""Where each kind's `start` is."""
 PROBE_TIMEOUT_S = 60.0
 
 
@@ -58,19 +65,24 @@ async def reap(label: str, *, dead_only: bool = False) -> int:
                 await asyncio.to_thread(store.remove, folder)
             removed += len(folders)
     with suppress(EnvironmentUnavailable):
-        from trellis.environments import docker
+        from trellis.environments.docker import engine
 
-        removed += await docker.reap(label, dead_only=dead_only)
+        removed += await engine.reap(label, dead_only=dead_only)
     return removed
+
+
+async def release(snapshot: Snapshot) -> None:
+    """See Snapshot.release."""
+    await importlib.import_module(MODULES[snapshot.kind]).release(snapshot)
 
 
 async def _docker_reason(image: str) -> str:
     """Why there is no docker world; empty if there is."""
-    from trellis.environments import docker
-    from trellis.environments.base_image import base_image_name
+    from trellis.environments.docker import engine
+    from trellis.environments.docker.base_image import base_image_name
 
     try:
-        await docker.call("inspect an image", lambda: docker.find_image(image or base_image_name()))
+        await engine.call("inspect an image", lambda: engine.find_image(image or base_image_name()))
     except EnvironmentFault as fault:
         return str(fault)
     return ""

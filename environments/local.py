@@ -12,8 +12,16 @@ from pathlib import Path
 
 from trellis.environments import files, store
 from trellis.environments.channel import Channel, ChannelEnvironment, snapshot_data
-from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, EnvironmentUnavailable, Snapshot
-from trellis.environments.launch import INTERPRETER_ENV, Launched, command_env, launch
+from trellis.environments.environment import (
+    EnvironmentFault,
+    EnvironmentSpec,
+    EnvironmentUnavailable,
+    OnEvent,
+    Snapshot,
+    ignore,
+)
+from trellis.environments.sandbox.launch import Launched, command_env, launch
+from trellis.environments.variables import INTERPRETER_ENV
 
 
 class LocalEnvironment(ChannelEnvironment):
@@ -56,7 +64,9 @@ class LocalEnvironment(ChannelEnvironment):
             await asyncio.to_thread(store.remove, self._folder)
 
 
-async def start(spec: EnvironmentSpec, *, label: str, snapshot: Snapshot | None = None) -> LocalEnvironment:
+async def start(
+    spec: EnvironmentSpec, *, label: str, snapshot: Snapshot | None = None, on_event: OnEvent = ignore
+) -> LocalEnvironment:
     """See EnvironmentSpec.start."""
     if not sys.platform.startswith("linux"):
         raise EnvironmentUnavailable(f"a local environment needs Linux, not {sys.platform}: take docker")

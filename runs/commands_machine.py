@@ -53,7 +53,7 @@ def clean(as_json: bool) -> None:
 
 
 def _build_image() -> None:
-    from trellis.environments.base_image import build
+    from trellis.environments.docker.base_image import build
     from trellis.environments.environment import EnvironmentUnavailable
 
     try:

@@ -15,8 +15,8 @@ import pytest
 
 from trellis.environments.channel import Channel, ChannelEnvironment
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec
-from trellis.environments.guest import FRAME
-from trellis.environments.program import guest_program
+from trellis.environments.guest.main import FRAME
+from trellis.environments.guest.program import guest_program
 
 PYTHONS = sorted({str(path.resolve()) for path in [Path(sys.executable), Path("/usr/bin/python3")] if path.exists()})
 OLDEST = sorted(Path.home().glob(".pyenv/versions/3.8.*/bin/python3"))
@@ -106,7 +106,7 @@ async def test_a_failing_guest_is_a_fault_that_shows_why() -> None:
 def test_the_image_recipe_has_the_versions_of_the_constraints() -> None:
     root = Path(__file__).parents[2]
     pinned = {line.partition(" ;")[0] for line in (root / "constraints.txt").read_text().splitlines()}
-    recipe = (root / "environments/images/requirements.txt").read_text().split()
+    recipe = (root / "environments/docker/recipe/requirements.txt").read_text().split()
     assert not set(recipe) - pinned
     assert shutil.which("sh")
-    subprocess.run(["sh", "-n", root / "environments/images/debootstrap.sh"], check=True)
+    subprocess.run(["sh", "-n", root / "environments/docker/recipe/debootstrap.sh"], check=True)

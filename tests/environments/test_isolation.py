@@ -196,7 +196,7 @@ class TestSandbox(Isolation):
         assert tmp_path.stat().st_mode & 0o777 == 0o755
 
     async def test_the_disk_is_watched(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("trellis.environments.sandbox.DISK_CHECK_S", 0.2)
+        monkeypatch.setattr("trellis.environments.sandbox.world.DISK_CHECK_S", 0.2)
         spec = EnvironmentSpec(kind="sandbox", resources=Resources(disk_mb=20))
         world = await spec.start(label=f"{LABEL}/disk")
         filler = "i=0; while :; do i=$((i+1)); head -c 1M /dev/zero > fill$i || sleep 0.1; sleep 0.01; done"

@@ -15,7 +15,7 @@ import pytest
 
 from trellis.environments import kinds, store
 from trellis.environments.environment import EnvironmentSpec, Files, Kind
-from trellis.environments.jail import ROOTS_AGENT_UID
+from trellis.environments.sandbox.jail import ROOTS_AGENT_UID
 
 LABEL = f"test-{os.getpid()}"
 HOST = """
@@ -51,9 +51,9 @@ def folders(label: str) -> list[Path]:
 
 
 async def containers_and_images(label: str) -> int:
-    from trellis.environments import docker
+    from trellis.environments.docker import engine
 
-    return len(await docker.labelled(label, dead_only=False))
+    return len(await engine.labelled(label, dead_only=False))
 
 
 @pytest.mark.kill

@@ -15,12 +15,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trellis.environments import cgroups, files, store
+from trellis.environments import files, store
 from trellis.environments.channel import Channel, ChannelEnvironment, snapshot_data
-from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, EnvironmentUnavailable, Snapshot
-from trellis.environments.jail import ROOTS_AGENT_UID, Jail, is_real_root
-from trellis.environments.launch import INTERPRETER_ENV, Launched, command_env, launch
-from trellis.environments.view import view
+from trellis.environments.environment import (
+    EnvironmentFault,
+    EnvironmentSpec,
+    EnvironmentUnavailable,
+    OnEvent,
+    Snapshot,
+    ignore,
+)
+from trellis.environments.sandbox import cgroups
+from trellis.environments.sandbox.jail import ROOTS_AGENT_UID, Jail, is_real_root
+from trellis.environments.sandbox.launch import Launched, command_env, launch
+from trellis.environments.sandbox.view import view
+from trellis.environments.variables import INTERPRETER_ENV
 
 WRITABLE = ("work", "home", "tmp")
 BASE_LAYER = "base/files"
@@ -94,7 +103,9 @@ class Sandbox(ChannelEnvironment):
                     await self.channel.request("kill_all")
 
 
-async def start(spec: EnvironmentSpec, *, label: str, snapshot: Snapshot | None = None) -> Sandbox:
+async def start(
+    spec: EnvironmentSpec, *, label: str, snapshot: Snapshot | None = None, on_event: OnEvent = ignore
+) -> Sandbox:
     """See EnvironmentSpec.start."""
     if not sys.platform.startswith("linux"):
         raise EnvironmentUnavailable(

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from trellis.environments.supervisor import KILL_S, reap, send_signal
+from trellis.environments.guest.supervisor import KILL_S, reap, send_signal
 
 OUTPUT_CAP_BYTES = 1 << 20
 """What one stream of one command may send to the host; beyond it, the middle is cut."""

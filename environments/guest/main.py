@@ -28,10 +28,10 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from trellis.environments.bash import SCRIPT_FD, Shell
-from trellis.environments.launcher import Launcher
-from trellis.environments.streams import CHUNK_BYTES, Capture, Loop, Process, memory_file, pipe, write_all
-from trellis.environments.supervisor import (
+from trellis.environments.guest.bash import SCRIPT_FD, Shell
+from trellis.environments.guest.launcher import Launcher
+from trellis.environments.guest.streams import CHUNK_BYTES, Capture, Loop, Process, memory_file, pipe, write_all
+from trellis.environments.guest.supervisor import (
     PR_SET_CHILD_SUBREAPER,
     PR_SET_DUMPABLE,
     ProcessEntry,

@@ -1,6 +1,6 @@
 """The base image of `docker` worlds: its name, which follows from its recipe, and how it is built.
 
-    python -m trellis.environments.base_image [auto|dockerfile|debootstrap]
+    python -m trellis.environments.docker.base_image [auto|dockerfile|debootstrap]
 
 `dockerfile` needs a registry; `debootstrap` makes the same from Debian packages, needs root and a Debian mirror.
 """
@@ -20,7 +20,7 @@ from typing import IO
 
 from trellis.environments.environment import EnvironmentUnavailable
 
-RECIPE = Path(__file__).with_name("images")
+RECIPE = Path(__file__).with_name("recipe")
 REPOSITORY = "trellis-base"
 BUILD_TIMEOUT_S = 3600
 CHANGES = ("USER agent", "WORKDIR /work", "ENV HOME=/home/agent", 'CMD ["bash"]', "LABEL trellis.base=1")
@@ -90,7 +90,7 @@ def _docker(*arguments: str, quiet: bool = False, stdin: IO[bytes] | int | None 
 
 if __name__ == "__main__":
     choice = argparse.ArgumentParser(
-        prog="python -m trellis.environments.base_image", description="Build the base image."
+        prog="python -m trellis.environments.docker.base_image", description="Build the base image."
     )
     choice.add_argument("method", nargs="?", default="auto", choices=("auto", "dockerfile", "debootstrap"))
     try:

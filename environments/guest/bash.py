@@ -14,8 +14,8 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from trellis.environments.streams import CHUNK_BYTES, Capture, Loop, Process, memory_file, pipe
-from trellis.environments.supervisor import (
+from trellis.environments.guest.streams import CHUNK_BYTES, Capture, Loop, Process, memory_file, pipe
+from trellis.environments.guest.supervisor import (
     KILL_S,
     ProcessEntry,
     children,

@@ -23,7 +23,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, NoReturn
 
-from trellis.environments.supervisor import (
+from trellis.environments.guest.supervisor import (
     PR_SET_CHILD_SUBREAPER,
     PR_SET_DUMPABLE,
     fork,

@@ -18,8 +18,10 @@ import traceback
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from trellis.environments import guest, jail, warm
-from trellis.environments.supervisor import PR_SET_CHILD_SUBREAPER, prctl
+from trellis.environments.guest import main as guest
+from trellis.environments.guest import warm
+from trellis.environments.guest.supervisor import PR_SET_CHILD_SUBREAPER, prctl
+from trellis.environments.sandbox import jail
 
 REQUEST_BYTES = 1 << 20
 

@@ -11,8 +11,8 @@ import os
 import socket
 from collections.abc import Callable
 
-from trellis.environments.streams import CHUNK_BYTES, Loop, Process
-from trellis.environments.supervisor import CannotStart, refuse, spawn, start_supervised
+from trellis.environments.guest.streams import CHUNK_BYTES, Loop, Process
+from trellis.environments.guest.supervisor import CannotStart, refuse, spawn, start_supervised
 
 
 class Launcher:

@@ -15,24 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trellis.environments.environment import EnvironmentFault, EnvironmentUnavailable
-from trellis.environments.jail import Jail
+from trellis.environments.sandbox.jail import Jail
+from trellis.environments.variables import INTERPRETER_ENV, SYSTEM_PATH
 
 START_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 10.0
 
-INTERPRETER_ENV = {
-    "LANG": "C.UTF-8",
-    "TZ": "UTC",
-    "PYTHONHASHSEED": "0",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "NUMEXPR_NUM_THREADS": "1",
-}
-"""What shapes an interpreter when it starts; the same in every world, so that results are the same everywhere."""
-
-SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
-_BOOT = "import sys; del sys.path[0]; from trellis.environments.template import main; main()"
+_BOOT = "import sys; del sys.path[0]; from trellis.environments.sandbox.template import main; main()"
 
 
 def command_env(home: str, tmp: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOM = Path(__file__).resolve().parent
+ROOM = Path(__file__).resolve().parent.parent
 WORKDIRS = ("/work", "/workspace", "/workdir")
 
 

@@ -1,0 +1,230 @@
+"""The Docker engine: its client, calls with deadlines, one attached connection per container, and what is left over.
+
+Calls of the SDK block, so they run in threads of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from trellis.environments.docker.base_image import base_image_name
+from trellis.environments.environment import EnvironmentFault, EnvironmentUnavailable
+from trellis.environments.store import in_use, process_start
+
+LABEL, OWNER = "trellis.label", "trellis.owner"
+CALL_TIMEOUT_S = 120.0
+COMMIT_TIMEOUT_S = 600.0
+LOG_BYTES = 4000
+
+T = TypeVar("T")
+
+_threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="docker")
+_client: Any = None
+
+
+def client() -> Any:
+    """The low-level client of the engine that DOCKER_HOST names, or of the local one.
+
+    Raises:
+        EnvironmentUnavailable: there is no SDK, or no engine answers.
+    """
+    global _client
+    if _client is None:
+        try:
+            import docker
+            from docker.utils import kwargs_from_env
+        except ImportError:
+            raise EnvironmentUnavailable("docker needs the Python package `docker`: pip install docker") from None
+        try:
+            _knock(kwargs_from_env().get("base_url") or "unix:///var/run/docker.sock")
+            _client = docker.APIClient(**kwargs_from_env(), version="auto", timeout=int(CALL_TIMEOUT_S))
+            atexit.register(_client.close)
+        except (docker.errors.DockerException, OSError) as error:
+            raise EnvironmentUnavailable(
+                f"no Docker engine answers (is it running, may this user reach it?): {_first_line(error)}"
+            ) from None
+    return _client
+
+
+def _knock(url: str) -> None:
+    """Raises OSError where nobody listens: the SDK would leave its socket open then."""
+    scheme, _, path = url.partition("://")
+    if scheme.endswith("unix"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(CALL_TIMEOUT_S)
+            probe.connect("/" + path.lstrip("/"))
+
+
+async def call(what: str, function: Callable[[], T], timeout_s: float = CALL_TIMEOUT_S) -> T:
+    """Run a blocking call of the SDK.
+
+    Raises:
+        EnvironmentFault: it failed or did not come back in time.
+    """
+    try:
+        async with asyncio.timeout(timeout_s + 10):
+            return await asyncio.get_running_loop().run_in_executor(_threads, function)
+    except TimeoutError:
+        raise EnvironmentFault(f"docker did not {what} within {timeout_s:g} s") from None
+    except EnvironmentFault:
+        raise
+    except Exception as error:
+        if not _is_of_the_engine(error):
+            raise
+        raise EnvironmentFault(f"docker could not {what}: {_first_line(error)}") from error
+
+
+def _is_of_the_engine(error: Exception) -> bool:
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    return isinstance(error, DockerException | RequestException | OSError)
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "explanation", None) or error).strip().partition("\n")[0]
+
+
+def find_image(image: str) -> Mapping[str, Any]:
+    """What the engine knows about an image.
+
+    Raises:
+        EnvironmentUnavailable: it is not there.
+    """
+    from docker.errors import ImageNotFound
+
+    try:
+        facts: Mapping[str, Any] = client().inspect_image(image)
+    except ImageNotFound:
+        how = "trellis doctor --build-image" if image == base_image_name() else f"docker pull {image}"
+        raise EnvironmentUnavailable(f"the Docker image {image} is not here: {how}") from None
+    return facts
+
+
+def labels(label: str) -> dict[str, str]:
+    return {LABEL: label, OWNER: f"{os.getpid()} {process_start(os.getpid())}"}
+
+
+async def attach(container: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """The container's three streams as one connection.
+
+    By hand: the SDK would hand out the socket of a response that it goes on to own.
+    """
+    async with asyncio.timeout(CALL_TIMEOUT_S):
+        stream, writer = await _connect()
+        version = client().api_version
+        writer.write(
+            f"POST /v{version}/containers/{container}/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\n"
+            "Host: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n".encode()
+        )
+        head = await stream.readuntil(b"\r\n\r\n")
+    if head.split(maxsplit=2)[1] not in (b"101", b"200"):
+        writer.close()
+        raise EnvironmentFault(f"docker could not attach to a container: {head.splitlines()[0].decode()}")
+    return stream, writer
+
+
+async def _connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    from docker.utils import parse_host
+
+    scheme, _, place = str(parse_host(os.environ.get("DOCKER_HOST"))).partition("://")
+    if scheme == "http+unix":
+        return await asyncio.open_unix_connection(place)
+    if scheme == "http":
+        host, _, port = place.partition(":")
+        return await asyncio.open_connection(host, int(port))
+    raise EnvironmentUnavailable("docker: only engines at unix:// or plain tcp:// addresses are supported")
+
+
+class Demultiplexer:
+    """The container's standard output; its standard error is kept as the log."""
+
+    def __init__(self, stream: asyncio.StreamReader) -> None:
+        self._stream = stream
+        self._output = bytearray()
+        self._log = bytearray()
+
+    async def readexactly(self, n: int, /) -> bytes:
+        while len(self._output) < n:
+            header = await self._stream.readexactly(8)
+            data = await self._stream.readexactly(int.from_bytes(header[4:], "big"))
+            if header[0] == 1:
+                self._output += data
+            else:
+                self._log = (self._log + data)[-LOG_BYTES:]
+        data = bytes(self._output[:n])
+        del self._output[:n]
+        return data
+
+    def log(self) -> str:
+        return self._log.decode("utf-8", "replace")
+
+
+async def remove_container(container: str) -> None:
+    """Return when it is gone, whoever removes it."""
+    from docker.errors import APIError, NotFound
+
+    def remove() -> None:
+        try:
+            client().remove_container(container, force=True, v=True)
+        except NotFound:
+            return
+        except APIError as error:
+            if error.status_code != 409:
+                raise
+            with contextlib.suppress(NotFound):  # it ended and is being removed already
+                client().wait(container, timeout=CALL_TIMEOUT_S, condition="removed")
+
+    await call("remove a container", remove)
+
+
+async def labelled(label: str, *, dead_only: bool) -> list[tuple[str, bool]]:
+    """Containers and snapshots whose label is `label` or begins with `label/` (all for "") and whose owner is dead, or,
+    unless `dead_only`, this process: id, and whether it is an image. Containers come first."""
+
+    def ours(owner: Mapping[str, str] | None) -> bool:
+        found = (owner or {}).get(LABEL, "")
+        pid, _, began = (owner or {}).get(OWNER, "").partition(" ")
+        free = not in_use(int(pid or 0), began, dead_only=dead_only)
+        return free and (not label or found == label or found.startswith(f"{label}/"))
+
+    def find() -> list[tuple[str, bool]]:
+        by_owner = {"label": OWNER}
+        containers = client().containers(all=True, filters=by_owner)
+        images = client().images(all=True, filters=by_owner)
+        return [
+            (found["Id"], is_image)
+            for is_image, some in ((False, containers), (True, images))
+            for found in some
+            if ours(found["Labels"])
+        ]
+
+    return await call("list containers", find)
+
+
+async def reap(label: str, *, dead_only: bool) -> int:
+    """Remove what is `labelled`; how many there were."""
+    found = await labelled(label, dead_only=dead_only)
+    for identity, is_image in found:
+        if is_image:
+            await remove_image(identity)
+        else:
+            await remove_container(identity)
+    return len(found)
+
+
+async def remove_image(image: str) -> None:
+    from docker.errors import APIError
+
+    def remove() -> None:
+        with contextlib.suppress(APIError):  # gone already, or a later snapshot of another label builds on it
+            client().remove_image(image, force=True)
+
+    await call("remove an image", remove)
