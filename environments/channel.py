@@ -14,14 +14,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from trellis.environments.bytestreams import ByteStream
+from trellis.environments.channel_process import ChannelProcess
 from trellis.environments.environment import (
     DEFAULT_TIMEOUT_S,
     EnvironmentFault,
     EnvironmentSpec,
     ExecResult,
+    OnEvent,
+    Process,
     Shell,
     ShellResult,
     Snapshot,
+    ignore,
 )
 from trellis.environments.guest.main import FRAME
 
@@ -29,9 +34,14 @@ GRACE_S = 15.0
 """How long after its deadline a request may still be answered."""
 FILE_TIMEOUT_S = 120.0
 START_TIMEOUT_S = 60.0
+FILE_PIECE_BYTES = 16 << 20
+"""A longer file comes in pieces, so that the guest need not hold it."""
+FRAME_CAP_BYTES = 64 << 20
+"""No frame of the guest is larger."""
 SETUP_TIMEOUT_S = 1800.0
 
 LogTail = Callable[[], str]
+OnStream = Callable[[ByteStream, Mapping[str, Any]], None]
 
 
 class Reader(Protocol):
@@ -61,8 +71,13 @@ class Channel:
         self._log_tail = log_tail
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._streams: dict[int, ByteStream] = {}
         self._dead: str | None = None
         self._closing = False
+        self.on_event: OnEvent = ignore
+        """Is told what the guest reports without being asked."""
+        self.on_stream: OnStream = refuse_stream
+        """Is given a stream that was opened inside, and what the guest says about it."""
         self._receiver = asyncio.create_task(self._receive(), name=f"receive from {name}")
 
     async def request(
@@ -81,11 +96,30 @@ class Channel:
         if self._dead is not None:
             raise EnvironmentFault(self._dead)
         number = next(self._ids)
-        header = json.dumps({"id": number, "op": op, **fields}).encode()
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
-        self._writer.write(FRAME.pack(len(header), len(payload)) + header + payload)
+        self._write({"id": number, "op": op, **fields}, payload)
         return number, answer
+
+    def _write(self, header: Mapping[str, Any], payload: bytes) -> None:
+        encoded = json.dumps(header).encode()
+        self._writer.write(FRAME.pack(len(encoded), len(payload)) + encoded + payload)
+
+    def stream(self, number: int) -> ByteStream:
+        """The host's end of the stream of this number; the guest opens its end with the request of this number.
+
+        Raises:
+            EnvironmentFault: the guest is gone.
+        """
+        if self._dead is not None:
+            raise EnvironmentFault(self._dead)
+
+        def send(what: str, *, payload: bytes = b"", size: int = 0) -> None:
+            if self._dead is None:
+                self._write({"id": number, "op": "stream", "what": what, "size": size}, payload)
+
+        self._streams[number] = ByteStream(send)
+        return self._streams[number]
 
     async def answer(self, number: int, answer: asyncio.Future[Reply], timeout_s: float) -> Reply:
         try:
@@ -127,12 +161,12 @@ class Channel:
         try:
             while True:
                 header_size, payload_size = FRAME.unpack(await self._reader.readexactly(FRAME.size))
+                if header_size + payload_size > FRAME_CAP_BYTES:
+                    raise ValueError(f"a frame of {header_size + payload_size} bytes")
                 header = json.loads(await self._reader.readexactly(header_size))
                 payload = await self._reader.readexactly(payload_size) if payload_size else b""
-                answer = self._waiting.pop(header["id"], None)
-                if answer is not None and not answer.done():
-                    answer.set_result(Reply(header, payload))
-        except (OSError, EOFError, ValueError) as error:
+                self._hear(header, payload)
+        except (OSError, EOFError, ValueError, LookupError, TypeError) as error:  # or it talks nonsense
             cause = "" if isinstance(error, EOFError) else f" ({error})"
             self._dead = (
                 f"{self._name} is gone: closed" if self._closing else f"{self._name} is gone{cause}{self._log()}"
@@ -141,10 +175,36 @@ class Channel:
             if not answer.done():
                 answer.set_exception(EnvironmentFault(self._dead))
                 answer.exception()  # a waiter that was cancelled meanwhile must not leave a warning behind
+        for stream in self._streams.values():
+            stream.break_off(self._dead)
+
+    def _hear(self, header: Mapping[str, Any], payload: bytes) -> None:
+        if "stream" in header:
+            self._hear_of_stream(header, payload)
+        elif "event" in header:
+            self.on_event(header["event"], header["facts"])
+        else:
+            answer = self._waiting.pop(header["id"], None)
+            if answer is not None and not answer.done():
+                answer.set_result(Reply(header, payload))
+
+    def _hear_of_stream(self, header: Mapping[str, Any], payload: bytes) -> None:
+        number, what = header["stream"], header["what"]
+        if what == "opened":
+            self.on_stream(self.stream(number), header["facts"])
+        elif what == "closed":
+            self._streams.pop(number, None)
+        elif number in self._streams:
+            self._streams[number].hear(what, payload, header)
 
     def _log(self) -> str:
         tail = self._log_tail().strip()
         return f"; the end of its log: {tail}" if tail else ""
+
+
+def refuse_stream(stream: ByteStream, facts: Mapping[str, Any]) -> None:
+    """The `OnStream` of a world in which none are expected."""
+    stream.close()
 
 
 class ChannelShell:
@@ -251,13 +311,33 @@ class ChannelEnvironment:
             spilled=tuple(header["spilled"]),
         )
 
-    async def open_shell(self) -> Shell:
+    async def open_process(
+        self, command: Sequence[str], *, env: Mapping[str, str] = {}, cwd: str | None = None
+    ) -> Process:
+        number, answer = self.channel.send("open_process", command=list(command), env=dict(env), cwd=cwd)
+        process = ChannelProcess(self.channel, number, self.channel.stream(number))
+        try:
+            await self.channel.answer(number, answer, FILE_TIMEOUT_S)
+        except asyncio.CancelledError:
+            await asyncio.shield(process.close())
+            raise
+        except OSError as error:  # the world has used up its processes or files: as if it had ended at once
+            process.refuse(f"{command[0]} cannot be started: {error.strerror}\n")
+        return process
+
+    async def open_shell(self, name: str = "main") -> Shell:
         number, answer = self.channel.send("open_shell")
         await self.channel.answer(number, answer, FILE_TIMEOUT_S)
         return ChannelShell(self.channel, number)
 
     async def read_file(self, path: str) -> bytes:
-        return (await _about(path, self.channel.request("read_file", path=path))).payload
+        data = bytearray()
+        while True:
+            reading = self.channel.request("read_file", path=path, offset=len(data), size=FILE_PIECE_BYTES)
+            piece = (await _about(path, reading)).payload
+            data += piece
+            if len(piece) < FILE_PIECE_BYTES:
+                return bytes(data)
 
     async def write_file(self, path: str, data: bytes) -> None:
         await _about(path, self.channel.request("write_file", path=path, payload=data))

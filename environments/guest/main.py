@@ -29,6 +29,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from trellis.environments.guest.bash import SCRIPT_FD, Shell
+from trellis.environments.guest.bytestreams import ByteStream
 from trellis.environments.guest.launcher import Launcher
 from trellis.environments.guest.streams import CHUNK_BYTES, Capture, Loop, Process, memory_file, pipe, write_all
 from trellis.environments.guest.supervisor import (
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 FRAME = struct.Struct(">II")
 INLINE_SCRIPT_BYTES = 64 << 10
 """A longer script is handed to bash as a file: the kernel limits one argument to 128 KiB."""
+FILE_CAP_BYTES = 1 << 30
+"""The largest file that `read_file` brings to the host."""
 FREEZE_S = 2.0
 NOT_STARTED = {
     "exit_code": 126,
@@ -100,9 +103,11 @@ class Guest:
         self.workdir = "/"
         self._spill_folder = "/tmp"
         self._spilled = itertools.count(1)
+        self._offered = itertools.count(1)
         self._channel = channel
         self._commands: dict[int, Process] = {}
         self._shells: dict[int, Shell] = {}
+        self._streams: dict[int, ByteStream] = {}
         self.loop.watch(channel.source, self._receive)
 
     def run(self) -> NoReturn:
@@ -158,6 +163,7 @@ class Guest:
         timed_out = False
 
         def ended(status: int) -> None:
+            deadline.cancel()
             del self._commands[number]
             code, killer = exit_code(status)
             (out, spilled_out), (err, spilled_err) = output.take(last=True), errors.take(last=True)
@@ -200,7 +206,83 @@ class Guest:
         self._commands[number] = process
         output = Capture(self.loop, output_read, self.spill_path)
         errors = Capture(self.loop, error_read, self.spill_path)
-        self.loop.after(limit_s, time_out)
+        deadline = self.loop.after(limit_s, time_out)
+
+    def _op_open_process(
+        self, number: int, answer: Answer, _: bytes, *, command: list[str], env: dict[str, str], cwd: str | None
+    ) -> None:
+        """A command whose input and output are a stream of this number; its end is told on the stream as well."""
+        began_s = time.monotonic()
+
+        def ended(status: int) -> None:
+            del self._commands[number]
+            code, killer = exit_code(status)
+            text, spilled = errors.take(last=True)
+            result = {
+                "exit_code": code,
+                "signal": killer,
+                "duration_s": time.monotonic() - began_s,
+                "spilled": spilled,
+            }
+            self._channel.send({"stream": number, "what": "ended", "result": result}, text)
+            if number in self._streams:
+                self._streams[number].end()  # nobody reads what the host still sends
+            self._maybe_gone(number)
+
+        with ExitStack() as passed, ExitStack() as ours:
+            files = {}
+            files[0], sink = pipe(passed, ours)
+            source, files[1] = pipe(ours, passed)
+            error_read, files[2] = pipe(ours, passed)
+            folder = os.path.join(self.workdir, cwd or "")
+            process = self.launcher.start(command, {**self.env, **env}, folder, files, ended)
+            ours.pop_all()
+        self._commands[number] = process
+        errors = Capture(self.loop, error_read, self.spill_path)
+        self.open_stream(number, source, sink)
+        answer({})
+
+    def _op_signal_process(self, _: int, answer: Answer, __: bytes, *, process: int, signal: int) -> None:
+        if process in self._commands:
+            self._commands[process].signal(signal)
+        answer({})
+
+    # --- streams; these are told, not asked, so nothing is answered ---
+
+    def open_stream(self, number: int, source: int, sink: int) -> None:
+        def closed() -> None:
+            del self._streams[number]
+            self._maybe_gone(number)
+
+        self._streams[number] = ByteStream(self.loop, self._channel.send, number, source, sink, closed)
+
+    def offer_stream(self, source: int, sink: int, facts: Mapping[str, Any]) -> None:
+        """Open a stream that the host did not ask for, for instance a connection that was made inside."""
+        number = -next(self._offered)
+        self._channel.send({"stream": number, "what": "opened", "facts": facts})
+        self.open_stream(number, source, sink)
+
+    def tell(self, event: str, facts: Mapping[str, Any]) -> None:
+        """Report something that the host did not ask for."""
+        self._channel.send({"event": event, "facts": facts})
+
+    def _maybe_gone(self, number: int) -> None:
+        """Nothing more will be said of a stream when both its directions and its program have ended."""
+        if number not in self._streams and number not in self._commands:
+            self._channel.send({"stream": number, "what": "closed"})
+
+    def _op_stream(self, number: int, _: Answer, data: bytes, *, what: str, size: int = 0) -> None:
+        stream = self._streams.get(number)
+        if stream is None:
+            return
+        if what == "data":
+            stream.take(data)
+        elif what == "taken":
+            stream.more_credit(size)
+        elif what == "end":
+            stream.end()
+        else:
+            stream.close()
 
     def _op_cancel(self, _: int, answer: Answer, __: bytes, *, target: int) -> None:
         if target in self._commands:
@@ -225,16 +307,19 @@ class Guest:
         self._shells.pop(shell).close()
         answer({})
 
-    def _op_read_file(self, _: int, answer: Answer, __: bytes, *, path: str) -> None:
+    def _op_read_file(self, _: int, answer: Answer, __: bytes, *, path: str, offset: int, size: int) -> None:
         # Opening a pipe or a device must not block; reading one is refused.
         fd = os.open(os.path.join(self.workdir, path), os.O_RDONLY | os.O_NONBLOCK)
         with open(fd, "rb") as file:
-            mode = os.fstat(fd).st_mode
-            if stat.S_ISDIR(mode):
+            facts = os.fstat(fd)
+            if stat.S_ISDIR(facts.st_mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            if not stat.S_ISREG(mode):
+            if not stat.S_ISREG(facts.st_mode):
                 raise OSError(errno.EINVAL, "not a regular file")
-            answer({}, file.read())
+            if facts.st_size > FILE_CAP_BYTES:
+                raise OSError(errno.EFBIG, f"more than the {FILE_CAP_BYTES >> 20} MiB that can be read")
+            file.seek(offset)
+            answer({}, file.read(size))
 
     def _op_write_file(self, _: int, answer: Answer, data: bytes, *, path: str) -> None:
         path = os.path.join(self.workdir, path)

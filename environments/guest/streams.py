@@ -51,12 +51,28 @@ def pipe(reading: ExitStack, writing: ExitStack) -> tuple[int, int]:
     return read, write
 
 
+class Timer:
+    """A call to come; cancelled, it holds on to nothing until its time."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+
+    def cancel(self) -> None:
+        self.call = _nothing
+
+
+def _nothing() -> None:
+    pass
+
+
 class Loop:
     """Readable file descriptors and timers, in one thread."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timers: list[tuple[float, int, Timer]] = []
         self._count = itertools.count()
         self._wake, wake = os.pipe()
         for fd in (self._wake, wake):
@@ -68,20 +84,31 @@ class Loop:
     def watch(self, fd: int, readable: Callable[[], object]) -> None:
         self._selector.register(fd, selectors.EVENT_READ, readable)
 
+    def watch_writable(self, fd: int, writable: Callable[[], object]) -> None:
+        self._selector.register(fd, selectors.EVENT_WRITE, writable)
+
+    def unwatch(self, fd: int) -> None:
+        self._selector.unregister(fd)
+
     def forget(self, fd: int) -> None:
         self._selector.unregister(fd)
         os.close(fd)
 
-    def after(self, seconds: float, call: Callable[[], None]) -> None:
-        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._count), call))
+    def after(self, seconds: float, call: Callable[[], None]) -> Timer:
+        timer = Timer(call)
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._count), timer))
+        return timer
 
     def run_once(self) -> None:
         wait = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
         for key, _ in self._selector.select(wait):
-            if key.fd in self._selector.get_map():  # an earlier one of this round may have closed it
+            registered = self._selector.get_map().get(key.fd)
+            if (
+                registered is not None and registered.data is key.data
+            ):  # an earlier one of this round may have closed it
                 key.data()
         while self._timers and self._timers[0][0] <= time.monotonic():
-            heapq.heappop(self._timers)[2]()
+            heapq.heappop(self._timers)[2].call()
 
     def _woken(self) -> None:
         os.read(self._wake, CHUNK_BYTES)
@@ -188,6 +215,15 @@ class Process:
         if self.supervisor:
             send_signal(self.supervisor, signal.SIGTERM)
         self._loop.after(KILL_S + 1, lambda: self._end(signal.SIGKILL))
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command itself; one that has not begun yet gets it when it does."""
+        if not self.running:
+            return
+        if self.pid:
+            send_signal(self.pid, number)
+        else:
+            self._loop.after(0.001, lambda: self.signal(number))
 
     def _readable(self) -> None:
         data = os.read(self._report, CHUNK_BYTES)
