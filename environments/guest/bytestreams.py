@@ -14,13 +14,15 @@ import socket
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from trellis.environments.guest.streams import CHUNK_BYTES, Loop
 
 WINDOW_BYTES = 1 << 20
 
-Send = Callable[..., None]
-"""`send(header, payload)`: one frame to the host."""
+if TYPE_CHECKING:
+    Send = Callable[..., None]
+    """`send(header, payload)`: one frame to the host."""
 
 
 class ByteStream:
