@@ -14,8 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from trellis.environments.guest.streams import CHUNK_BYTES, Capture, Loop, Process, memory_file, pipe
-from trellis.environments.guest.supervisor import (
+from trellis.environments.guest.processes import (
     KILL_S,
     ProcessEntry,
     children,
@@ -23,6 +22,7 @@ from trellis.environments.guest.supervisor import (
     living_descendants,
     send_signal,
 )
+from trellis.environments.guest.streams import CHUNK_BYTES, Capture, Loop, Process, memory_file, pipe
 
 if TYPE_CHECKING:
     Answer = Callable[..., None]

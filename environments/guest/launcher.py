@@ -1,23 +1,30 @@
-"""How the guest starts commands: under supervisors, as programs or as forks of a warm interpreter (see warm.py).
+"""How the guest starts commands: below supervisors, as programs or as forks of a warm interpreter (see warm.py).
 
-Part of the guest (see guest.py): Python 3.8, standard library only.
+Supervisors are kept for the next command, so that a command costs no fork of this interpreter.
+
+Part of the guest (see main.py): Python 3.8, standard library only.
 """
 
 from __future__ import annotations
 
-import array
 import json
 import os
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from trellis.environments.guest.streams import CHUNK_BYTES, Loop, Process
-from trellis.environments.guest.supervisor import CannotStart, refuse, spawn, start_supervised
+from trellis.environments.guest.supervisor import CannotStart, refuse, request, serve, spawn, start_supervised
+
+KEPT = 4
+"""Supervisors that wait for commands."""
 
 
 class Launcher:
     def __init__(self, loop: Loop, warm: socket.socket | None) -> None:
         self._loop = loop
+        self._idle: list[_Supervisor] = []
         self._warm = warm
         self._warm_is_ready = False
         self._held: list[Callable[[], None]] = []
@@ -27,6 +34,11 @@ class Launcher:
         """The variables that an interpreter reads when it starts: others than these need a new one."""
         if warm is not None:
             loop.watch(warm.fileno(), self._hear_warm)
+
+    def prepare(self) -> None:
+        """Have a supervisor ready for the first command."""
+        with suppress(OSError):
+            self._idle.append(_Supervisor(self._loop, self._idle))
 
     def start(
         self,
@@ -41,50 +53,58 @@ class Launcher:
         Raises:
             OSError: no process or file descriptor is left for it.
         """
-        report, write = os.pipe()
-        script = self._warm is not None and self._is_script(argv, env)
-        if script and not self._warm_is_ready:
+        process = Process(self._loop, ended)
+        if self._warm is None or not self._is_script(argv, env):
+            self._start(process, argv, env, cwd, files)
+        elif self._warm_is_ready:
+            self._start_script(process, argv, env, cwd, files)
+        else:
             held = {target: os.dup(fd) for target, fd in files.items()}
-            process = Process(self._loop, report, ended)
-            self._held.append(lambda: self._start_held(process, argv, env, cwd, held, write))
-            return process
+            self._held.append(lambda: self._start_held(process, argv, env, cwd, held))
+        return process
+
+    def _start(self, process: Process, argv: list[str], env: dict[str, str], cwd: str, files: dict[int, int]) -> None:
+        supervisor = self._idle.pop() if self._idle else _Supervisor(self._loop, self._idle)
+        if supervisor.run(process, argv, env, cwd, files):
+            return
+        report, write = os.pipe()  # too much for one message
         try:
-            self._start(script, argv, env, cwd, files, write)
+            start_supervised(write, files, lambda: spawn(argv, env, cwd, {}))
         except OSError:
             os.close(report)
             raise
         finally:
             os.close(write)
-        return Process(self._loop, report, ended)
+        _Report(self._loop, report, process)
+
+    def _start_script(
+        self, process: Process, argv: list[str], env: dict[str, str], cwd: str, files: dict[int, int]
+    ) -> None:
+        if self._warm is None:
+            self._start(process, argv, env, cwd, files)
+            return
+        report, write = os.pipe()
+        asked = request(self._warm, argv, env, cwd, files, write)
+        os.close(write)
+        if asked:
+            _Report(self._loop, report, process)
+        else:  # it is gone, or the request is too long for it
+            os.close(report)
+            self._start(process, argv, env, cwd, files)
 
     def _start_held(
-        self, process: Process, argv: list[str], env: dict[str, str], cwd: str, files: dict[int, int], report: int
+        self, process: Process, argv: list[str], env: dict[str, str], cwd: str, files: dict[int, int]
     ) -> None:
         try:
             if process.wanted:
-                self._start(self._warm is not None, argv, env, cwd, files, report)
+                self._start_script(process, argv, env, cwd, files)
+            else:
+                process.end(signal.SIGKILL)
         except OSError as error:
-            refuse(report, files[2], CannotStart(argv[0], error, 126))
+            process.end(refuse(files[2], CannotStart(argv[0], error, 126)))
         finally:
-            for fd in (*files.values(), report):
+            for fd in files.values():
                 os.close(fd)
-
-    def _start(
-        self, script: bool, argv: list[str], env: dict[str, str], cwd: str, files: dict[int, int], report: int
-    ) -> None:
-        if not (script and self._start_warm(argv, env, cwd, files, report)):
-            start_supervised(report, files, lambda: spawn(argv, env, cwd))
-
-    def _start_warm(self, argv: list[str], env: dict[str, str], cwd: str, files: dict[int, int], report: int) -> bool:
-        request = {"argv": argv, "env": env, "cwd": cwd, "targets": list(files)}
-        descriptors = array.array("i", [report, *files.values()])
-        try:
-            self._warm.sendmsg(  # type: ignore[union-attr]
-                [json.dumps(request).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
-            )
-        except OSError:
-            return False  # it is gone, or the request is too long for it
-        return True
 
     def _is_script(self, argv: list[str], env: dict[str, str]) -> bool:
         """May a fork of the warm interpreter run it, with nothing to tell the difference by?"""
@@ -105,3 +125,88 @@ class Launcher:
         held, self._held = self._held, []
         for start in held:
             start()
+
+
+class _Supervisor:
+    """The guest's end of a supervisor that runs one command after the other (supervisor.serve)."""
+
+    def __init__(self, loop: Loop, idle: list[_Supervisor]) -> None:
+        self._loop, self._idle = loop, idle
+        self._process: Process | None = None
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                child = os.fork()
+            except OSError:
+                self._socket.close()
+                raise
+            if child == 0:
+                serve(theirs.fileno())
+        loop.watch(self._socket.fileno(), self._hear)
+
+    def run(self, process: Process, argv: list[str], env: dict[str, str], cwd: str, files: dict[int, int]) -> bool:
+        """False if it cannot; it is not to be used again then."""
+        if not request(self._socket, argv, env, cwd, files):
+            self._dismiss()
+            return False
+        self._process = process
+        return True
+
+    def _hear(self) -> None:
+        try:
+            data = self._socket.recv(CHUNK_BYTES)
+        except OSError:  # it died before it read what it was asked
+            data = b""
+        if data:
+            message = json.loads(data)
+            process = self._process
+            if "status" in message:
+                self._process = None
+                self._after(stays=message["stays"])
+            if process is not None:
+                _pass_on(process, message)
+        else:
+            self._died()
+
+    def _after(self, *, stays: bool) -> None:
+        if stays and len(self._idle) < KEPT:
+            self._idle.append(self)
+        else:
+            self._dismiss()
+
+    def _died(self) -> None:
+        """Somebody in the world killed it, and perhaps all of them: none that waits is trusted with a command."""
+        for other in {self, *self._idle}:
+            other._dismiss()
+        self._idle.clear()
+        if self._process is not None:
+            self._process.end(signal.SIGKILL)
+
+    def _dismiss(self) -> None:
+        self._loop.unwatch(self._socket.fileno())
+        self._socket.close()
+
+
+class _Report:
+    """Hears from a supervisor that runs one command only."""
+
+    def __init__(self, loop: Loop, report: int, process: Process) -> None:
+        self._loop, self._report, self._process = loop, report, process
+        self._buffer = b""
+        loop.watch(report, self._readable)
+
+    def _readable(self) -> None:
+        data = os.read(self._report, CHUNK_BYTES)
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            _pass_on(self._process, json.loads(line))
+        if not data:
+            self._loop.forget(self._report)
+            self._process.end(signal.SIGKILL)  # somebody in the world killed the supervisor
+
+
+def _pass_on(process: Process, message: Mapping[str, int]) -> None:
+    if "pid" in message:
+        process.begun(message["pid"], message["supervisor"])
+    else:
+        process.end(message["status"])

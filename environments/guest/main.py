@@ -31,8 +31,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from trellis.environments.guest.bash import SCRIPT_FD, Shell
 from trellis.environments.guest.bytestreams import ByteStream
 from trellis.environments.guest.launcher import Launcher
-from trellis.environments.guest.streams import CHUNK_BYTES, Capture, Loop, Process, memory_file, pipe, write_all
-from trellis.environments.guest.supervisor import (
+from trellis.environments.guest.processes import (
     PR_SET_CHILD_SUBREAPER,
     PR_SET_DUMPABLE,
     ProcessEntry,
@@ -43,6 +42,7 @@ from trellis.environments.guest.supervisor import (
     process_table,
     send_signal,
 )
+from trellis.environments.guest.streams import CHUNK_BYTES, Capture, Loop, Process, memory_file, pipe, write_all
 
 if TYPE_CHECKING:
     Answer = Callable[..., None]
@@ -144,6 +144,7 @@ class Guest:
         self.launcher.warm_env = warm
         os.chdir(workdir)
         answer({"pid": os.getpid(), "python": sys.version.split()[0]})
+        self.launcher.prepare()
 
     def _op_ping(self, _: int, answer: Answer, __: bytes) -> None:
         answer({})

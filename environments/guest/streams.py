@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import json
 import os
 import selectors
 import signal
@@ -18,7 +17,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from trellis.environments.guest.supervisor import KILL_S, reap, send_signal
+from trellis.environments.guest.processes import KILL_S, reap, send_signal
 
 OUTPUT_CAP_BYTES = 1 << 20
 """What one stream of one command may send to the host; beyond it, the middle is cut."""
@@ -191,14 +190,12 @@ class Capture:
 class Process:
     """A supervised command: its pids once known, and one call when it has ended."""
 
-    def __init__(self, loop: Loop, report: int, ended: Callable[[int], None]) -> None:
-        self._loop, self._report, self._ended = loop, report, ended
-        self._buffer = b""
+    def __init__(self, loop: Loop, ended: Callable[[int], None]) -> None:
+        self._loop, self._ended = loop, ended
         self._kill_wanted = False
         self._status: int | None = None
         self.pid = 0
         self.supervisor = 0
-        loop.watch(report, self._readable)
 
     @property
     def running(self) -> bool:
@@ -211,10 +208,11 @@ class Process:
 
     def kill(self) -> None:
         """Kill the whole tree; `ended` is called within `KILL_S` even if that fails."""
+        if not self.running:
+            return
         self._kill_wanted = True
-        if self.supervisor:
-            send_signal(self.supervisor, signal.SIGTERM)
-        self._loop.after(KILL_S + 1, lambda: self._end(signal.SIGKILL))
+        self._tell_supervisor()
+        self._loop.after(KILL_S + 1, lambda: self.end(signal.SIGKILL))
 
     def signal(self, number: int) -> None:
         """Send a signal to the command itself; one that has not begun yet gets it when it does."""
@@ -225,21 +223,17 @@ class Process:
         else:
             self._loop.after(0.001, lambda: self.signal(number))
 
-    def _readable(self) -> None:
-        data = os.read(self._report, CHUNK_BYTES)
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
-        for message in map(json.loads, lines):
-            if "pid" in message:
-                self.pid, self.supervisor = message["pid"], message["supervisor"]
-                if self._kill_wanted:
-                    send_signal(self.supervisor, signal.SIGTERM)
-            else:
-                self._end(message["status"])
-        if not data:
-            self._end(signal.SIGKILL)  # somebody in the world killed the supervisor
+    def begun(self, pid: int, supervisor: int) -> None:
+        self.pid, self.supervisor = pid, supervisor
+        if self._kill_wanted:
+            self._tell_supervisor()
 
-    def _end(self, status: int) -> None:
+    def end(self, status: int) -> None:
         if self._status is None:
             self._status = status
-            self._loop.forget(self._report)
             self._ended(status)
+
+    def _tell_supervisor(self) -> None:
+        if self.supervisor:
+            send_signal(self.supervisor, signal.SIGTERM)
+            send_signal(self.supervisor, signal.SIGCONT)  # somebody in the world may have stopped it

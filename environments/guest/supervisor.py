@@ -1,112 +1,35 @@
-"""Process trees inside a world: commands under supervisors that can find and kill all that came of them.
+"""Commands run below supervisors, which can find and kill all that came of them.
 
-Part of the guest (see guest.py): Python 3.8, standard library only.
+What a command leaves behind without a parent is adopted by its supervisor, so on SIGTERM the whole tree can be killed,
+wherever it hid. What outlives a command that ended by itself passes to the guest.
+
+Part of the guest (see main.py): Python 3.8, standard library only.
 """
 # Plain calls: this runs at every command.
 # ruff: noqa: PTH123, PTH208
 
 from __future__ import annotations
 
-import ctypes
+import array
 import fcntl
-import itertools
 import json
 import os
 import signal
-import time
+import socket
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
 
-KILL_S = 5.0
-"""How long a process tree may take to die before the answer is given anyway."""
+from trellis.environments.guest.processes import PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, kill_descendants, prctl
 
-PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 FIRST_PRIVATE_FD = 64
+"""Below it are the descriptors that commands expect."""
+REQUEST_BYTES = 1 << 20
+DESCRIPTORS = 16
 CHANGED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ)
 """What the guest or Python itself handles in another way than a program expects to find it."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def prctl(option: int, value: int) -> None:
-    _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0)
-
-
-class ProcessEntry:
-    """One line of the process table."""
-
-    __slots__ = ("parent", "pid", "state")
-
-    def __init__(self, pid: int, state: str, parent: int) -> None:
-        self.pid, self.state, self.parent = pid, state, parent
-
-
-def process_table() -> Iterator[ProcessEntry]:
-    """All processes that can be seen."""
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    fields = file.read().rpartition(b") ")[2].split()
-            except OSError:
-                continue  # it ended meanwhile
-            if fields:
-                yield ProcessEntry(int(name), fields[0].decode(), int(fields[1]))
-
-
-def children(pid: int) -> list[int]:
-    """The pids of a process's children, without going through the whole table where the kernel lists them."""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
-            return [int(child) for child in file.read().split()]
-    except OSError:
-        return [entry.pid for entry in process_table() if entry.parent == pid]
-
-
-def living_descendants(root: int, chosen: Callable[[ProcessEntry], bool] = lambda _: True) -> list[ProcessEntry]:
-    """The living processes below `root`; where `chosen` says no, the whole subtree is left out."""
-    below: dict[int, list[ProcessEntry]] = {}
-    for entry in process_table():
-        below.setdefault(entry.parent, []).append(entry)
-    found, queue = [], [root]
-    while queue:
-        for entry in below.get(queue.pop(), ()):
-            if chosen(entry):
-                found.append(entry)
-                queue.append(entry.pid)
-    return [entry for entry in found if entry.state not in "ZX"]
-
-
-def send_signal(pid: int, number: int) -> None:
-    if pid <= 0:
-        raise ValueError("that would be a whole group of processes")
-    with suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
-
-
-def kill_descendants(root: int, chosen: Callable[[ProcessEntry], bool] = lambda _: True) -> None:
-    """Stop them all first, so that none can fork while the others die, then kill them; at most `KILL_S`."""
-    deadline, rounds = time.monotonic() + KILL_S, itertools.count()
-    while time.monotonic() < deadline:
-        alive = living_descendants(root, chosen)
-        if not alive:
-            return
-        running = [entry for entry in alive if entry.state not in "Tt"] if next(rounds) < 20 else []
-        for entry in running or alive:
-            send_signal(entry.pid, signal.SIGSTOP if running else signal.SIGKILL)
-        reap()
-        time.sleep(0.001)
-
-
-def reap() -> None:
-    """Collect whatever has ended below this process."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
 
 
 class _Kill(BaseException):
@@ -125,70 +48,72 @@ class CannotStart(Exception):
         self.code = code
 
 
-def start_supervised(report: int, files: dict[int, int], start: Callable[[], int]) -> None:
-    """Begin a command with `files` under a supervisor, a new process that reports its pid and its end.
+def start_supervised(report: int, files: Mapping[int, int], start: Callable[[], int]) -> None:
+    """Begin one command with `files` under a supervisor of its own, which reports its pid and its end.
 
-    `start` runs in the supervisor and returns the pid of the command. What the command leaves behind without a parent
-    is adopted by the supervisor, so on SIGTERM the whole tree can be found and killed, wherever it hid. What outlives
-    a command that ended by itself passes to the guest.
+    `start` runs in the supervisor and returns the pid of the command, which inherits the supervisor's descriptors.
     """
     if os.fork() == 0:
         try:
-            _supervise(report, files, start)
+            _become_supervisor()
+            report = _arrange(files, report)
+            _supervise(report, 2, start)
         except BaseException:
             traceback.print_exc()
         os._exit(70)
 
 
-def _supervise(report: int, files: dict[int, int], start: Callable[[], int]) -> NoReturn:
+def serve(control: int) -> NoReturn:
+    """Be the supervisor of one command after the other, as asked for on this socket, until it is closed.
+
+    Told are a command's pid and its status, and with that whether this supervisor stays for another: where something
+    outlived the command it goes, and the guest adopts what is left.
+    """
+    _become_supervisor()
+    null = os.open(os.devnull, os.O_RDWR)
+    requests = socket.socket(fileno=_arrange({0: null, 1: null, 2: null}, control))
+    while True:
+        request, descriptors = receive(requests)
+        if not request:
+            os._exit(0)
+        while signal.sigtimedwait([signal.SIGTERM], 0):
+            pass  # it was meant for the command before
+        files = dict(zip(request["targets"], descriptors))  # noqa: B905  (Python 3.8)
+        _supervise(requests.fileno(), files[2], partial(_spawn_and_close, request, files))
+
+
+def _spawn_and_close(request: Mapping[str, Any], files: Mapping[int, int]) -> int:
+    """The supervisor keeps nothing of its command: no descriptor open, no folder in use."""
+    pid = spawn(request["argv"], request["env"], request["cwd"], files)
+    for fd in files.values():
+        os.close(fd)
+    os.chdir("/")
+    return pid
+
+
+def _become_supervisor() -> None:
     os.setsid()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    report = _arrange(files, report)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     signal.signal(signal.SIGTERM, _raise_kill)
+
+
+def _supervise(report: int, errors: int, start: Callable[[], int]) -> None:
+    """Begin a command, wait for it, tell; ends this process if anything is left of the command."""
     try:
         pid = start()
     except CannotStart as reason:
-        refuse(report, 2, reason)
+        _tell(report, {"status": refuse(errors, reason), "stays": False})
         os._exit(0)
     _tell(report, {"supervisor": os.getpid(), "pid": pid})
     _be_killed_first(pid)
-    _tell(report, {"status": _wait_for(pid)})
-    os._exit(0)
-
-
-def refuse(report: int, errors: int, reason: CannotStart) -> None:
-    """Say on the command's own standard error why there is none, and report its end."""
-    os.write(errors, str(reason).encode("utf-8", "surrogateescape"))
-    _tell(report, {"status": reason.code << 8})
-
-
-def _wait_for(pid: int) -> int:
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-        while True:
-            ended, status = os.waitpid(-1, 0)
-            if ended == pid:
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                return status
-    except _Kill:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        kill_descendants(os.getpid())
-        return signal.SIGKILL
-
-
-def _arrange(files: dict[int, int], report: int) -> int:
-    """Put `files` where the command expects them and close everything else; where the report went."""
-    high = {target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_PRIVATE_FD) for target, fd in files.items()}
-    report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, FIRST_PRIVATE_FD)
-    for target, fd in high.items():
-        os.dup2(fd, target)
-    kept = sorted([*files, report])
-    for index, fd in enumerate(kept):
-        os.closerange(fd + 1, kept[index + 1] if index + 1 < len(kept) else 4096)
-    return report
+    status = _wait_for(pid)
+    stays = not _has_children()
+    _tell(report, {"status": status, "stays": stays})
+    if not stays:
+        os._exit(0)
 
 
 def _be_killed_first(pid: int) -> None:
@@ -197,8 +122,78 @@ def _be_killed_first(pid: int) -> None:
         file.write("500")
 
 
-def spawn(argv: list[str], env: Mapping[str, str], cwd: str) -> int:
-    """Start a program as a child in a session of its own; `start` of `start_supervised`.
+def refuse(errors: int, reason: CannotStart) -> int:
+    """Say on the command's own standard error why there is none; the status."""
+    os.write(errors, str(reason).encode("utf-8", "surrogateescape"))
+    return reason.code << 8
+
+
+def _wait_for(pid: int) -> int:
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        while True:
+            ended, status = os.waitpid(-1, 0)
+            if ended == pid:
+                signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+                return status
+    except _Kill:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        kill_descendants(os.getpid())
+        return signal.SIGKILL
+
+
+def _has_children() -> bool:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _arrange(files: Mapping[int, int], report: int) -> int:
+    """Put `files` where the command expects them and close everything else; where the report went."""
+    high = {target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_PRIVATE_FD) for target, fd in files.items()}
+    report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, FIRST_PRIVATE_FD)
+    for target, fd in high.items():
+        os.dup2(fd, target)
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd != report and fd not in files:
+            with suppress(OSError):
+                os.close(fd)
+    return report
+
+
+def receive(requests: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """A request and its descriptors, moved out of the way of those that a command expects; empty when the other side
+    is gone."""
+    numbers = array.array("i")
+    message, ancillary, _, _ = requests.recvmsg(REQUEST_BYTES, socket.CMSG_SPACE(DESCRIPTORS * numbers.itemsize))
+    for _, _, data in ancillary:
+        numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+    moved = []
+    for fd in numbers:
+        moved.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_PRIVATE_FD))
+        os.close(fd)
+    return (json.loads(message) if message else {}), moved
+
+
+def request(
+    requests: socket.socket, argv: list[str], env: Mapping[str, str], cwd: str, files: Mapping[int, int], *more: int
+) -> bool:
+    """Ask for a command, with the descriptors `more` and then those of `files`; False if that cannot be sent: nobody
+    is there, or it is too long."""
+    message = json.dumps({"argv": argv, "env": env, "cwd": cwd, "targets": list(files)}).encode()
+    descriptors = array.array("i", [*more, *files.values()])
+    try:
+        requests.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+    except OSError:
+        return False
+    return True
+
+
+def spawn(argv: list[str], env: Mapping[str, str], cwd: str, files: Mapping[int, int]) -> int:
+    """Start a program as a child in a session of its own, with `files`; its pid.
 
     Raises:
         CannotStart: there is no such folder or program, or it may not be used.
@@ -208,13 +203,22 @@ def spawn(argv: list[str], env: Mapping[str, str], cwd: str) -> int:
     except OSError as error:
         raise CannotStart(cwd, error, 126) from None
     os.environ["PATH"] = env.get("PATH", os.defpath)  # where posix_spawnp looks
+    actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in files.items()]
     try:
-        return os.posix_spawnp(argv[0], argv, env, setsid=True, setsigmask=(), setsigdef=CHANGED_SIGNALS)
+        return os.posix_spawnp(
+            argv[0], argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=CHANGED_SIGNALS
+        )
     except NotImplementedError:  # an old C library
-        return fork(lambda: os.execvpe(argv[0], argv, env))
+        return fork(lambda: _execute(argv, env, files))
     except OSError as error:
         missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
         raise CannotStart(argv[0], error, 127 if missing else 126) from None
+
+
+def _execute(argv: list[str], env: Mapping[str, str], files: Mapping[int, int]) -> None:
+    for target, fd in files.items():
+        os.dup2(fd, target)
+    os.execvpe(argv[0], argv, env)
 
 
 def fork(body: Callable[[], Any]) -> int:
@@ -223,7 +227,6 @@ def fork(body: Callable[[], Any]) -> int:
     if pid:
         return pid
     try:
-        os.closerange(FIRST_PRIVATE_FD, 4096)
         os.setsid()
         for number in CHANGED_SIGNALS:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -238,10 +241,3 @@ def fork(body: Callable[[], Any]) -> int:
 def _tell(fd: int, message: dict[str, Any]) -> None:
     with suppress(BrokenPipeError):
         os.write(fd, json.dumps(message).encode() + b"\n")
-
-
-def exit_code(status: int) -> tuple[int, int | None]:
-    """The shell's convention, and the signal if there was one."""
-    if os.WIFSIGNALED(status):
-        return 128 + os.WTERMSIG(status), os.WTERMSIG(status)
-    return os.WEXITSTATUS(status), None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import json
 import os
 import signal
 import site
@@ -23,17 +22,10 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, NoReturn
 
-from trellis.environments.guest.supervisor import (
-    PR_SET_CHILD_SUBREAPER,
-    PR_SET_DUMPABLE,
-    fork,
-    kill_descendants,
-    prctl,
-    start_supervised,
-)
+from trellis.environments.guest.processes import PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, kill_descendants, prctl
+from trellis.environments.guest.supervisor import FIRST_PRIVATE_FD, fork, receive, start_supervised
 
 READY = b"ready"
-REQUEST_BYTES = 1 << 20
 
 
 def serve(requests: socket.socket, *, hide_trellis: bool) -> NoReturn:
@@ -48,11 +40,11 @@ def serve(requests: socket.socket, *, hide_trellis: bool) -> NoReturn:
     gc.freeze()
     requests.send(READY)
     while True:
-        message, descriptors, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 16)
-        if not message:
+        request, descriptors = receive(requests)
+        if not request:
             kill_descendants(os.getpid())
             os._exit(0)
-        _start(json.loads(message), descriptors)
+        _start(request, descriptors)
 
 
 def _start(request: Mapping[str, Any], descriptors: list[int]) -> None:
@@ -81,6 +73,7 @@ def _module_of(thing: object) -> str:
 
 def run_script(argv: list[str], env: dict[str, str], cwd: str) -> NoReturn:
     """Be `python3 script.py arguments...`."""
+    os.closerange(FIRST_PRIVATE_FD, 4096)
     path = os.path.join(cwd, argv[1])  # noqa: PTH118  (as the interpreter joins them)
     try:
         os.chdir(cwd)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from trellis.environments.guest.supervisor import PR_SET_DUMPABLE, prctl
+from trellis.environments.guest.processes import PR_SET_DUMPABLE, prctl
 
 INSIDE_UID = 1000
 ROOTS_AGENT_UID = 1_934_281_000

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from trellis.environments.guest import main as guest
 from trellis.environments.guest import warm
-from trellis.environments.guest.supervisor import PR_SET_CHILD_SUBREAPER, prctl
+from trellis.environments.guest.processes import PR_SET_CHILD_SUBREAPER, prctl
 from trellis.environments.sandbox import jail
 
 REQUEST_BYTES = 1 << 20
