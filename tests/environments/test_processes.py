@@ -1,136 +1,19 @@
-"""Programs that run on while the world is used otherwise."""
+"""Streams between a world and the host: that nothing of them stays."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import resource
-import signal
-from collections.abc import AsyncIterator
 
-import pytest
-
-from trellis.environments.environment import Environment, EnvironmentFault, EnvironmentSpec, Kind
+from trellis.environments.conformance.processes import everything
+from trellis.environments.environment import EnvironmentSpec, Kind
 
 LABEL = f"test-{os.getpid()}/processes"
 
 
-@pytest.fixture
-async def world(kind: Kind) -> AsyncIterator[Environment]:
+async def test_many_leave_nothing_behind(kind: Kind) -> None:
     world = await EnvironmentSpec(kind=kind).start(label=LABEL)
-    yield world
-    await world.close()
 
-
-async def everything(process: object) -> bytes:
-    data = b""
-    while piece := await process.read():  # type: ignore[attr-defined]
-        data += piece
-    return data
-
-
-async def test_a_conversation(world: Environment) -> None:
-    process = await world.open_process(["bash", "-c", 'while read x; do echo "got $x"; done; echo end; exit 3'])
-    await process.write(b"one\n")
-    assert await process.read() == b"got one\n"
-    await process.write(b"\xff\x00two\n")
-    assert await process.read() == b"got \xfftwo\n"
-    assert (await world.exec("echo meanwhile")).stdout == b"meanwhile\n"
-    await process.close_stdin()
-    assert await everything(process) == b"end\n"
-    ended = await process.wait()
-    assert (ended.exit_code, ended.signal, ended.stderr) == (3, None, b"")
-    await process.close()
-
-
-async def test_variables_folder_and_standard_error(world: Environment) -> None:
-    process = await world.open_process(["bash", "-c", 'echo "$X $PWD"; echo oops >&2'], env={"X": "y"}, cwd="/usr")
-    assert await everything(process) == b"y /usr\n"
-    assert (await process.wait()).stderr == b"oops\n"
-
-
-async def test_much_in_both_directions(world: Environment) -> None:
-    data = os.urandom(1 << 20) * 24
-    process = await world.open_process(["cat"])
-
-    async def feed() -> None:
-        await process.write(data)
-        await process.close_stdin()
-
-    feeding = asyncio.create_task(feed())
-    assert await everything(process) == data
-    await feeding
-    assert (await process.wait()).ok
-
-
-async def test_unread_output_holds_the_program_up_and_fills_no_memory(world: Environment) -> None:
-    process = await world.open_process(["bash", "-c", "yes | head -c 3G; echo never"])
-    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    await asyncio.sleep(1.5)
-    assert (await world.exec("echo alive")).stdout == b"alive\n"
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 50_000
-    await process.close()
-    assert (await process.wait()).signal == signal.SIGKILL
-
-
-async def test_a_program_that_reads_nothing_holds_the_writer_up(world: Environment) -> None:
-    process = await world.open_process(["sleep", "600"])
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.7):
-            await process.write(bytes(16 << 20))
-    await process.close()
-
-
-async def test_signals_reach_the_program(world: Environment) -> None:
-    script = (
-        "import signal, sys, time\n"
-        "signal.signal(2, lambda *_: (print('caught', flush=True), sys.exit(9)))\n"
-        "print('on', flush=True)\n"
-        "time.sleep(600)"
-    )
-    process = await world.open_process(["python3", "-c", script])
-    assert await process.read() == b"on\n"
-    await process.signal(signal.SIGINT)
-    assert await everything(process) == b"caught\n"
-    assert (await process.wait()).exit_code == 9
-    await process.signal(signal.SIGINT)  # nobody there any more
-    await process.write(b"nor here")
-
-
-async def test_closing_kills_what_it_started(world: Environment) -> None:
-    marker = f"below-a-process-{os.getpid()}"
-    process = await world.open_process(["bash", "-c", f"setsid bash -c 'exec -a {marker} sleep 600' & echo on; wait"])
-    assert await process.read() == b"on\n"
-    await process.close()
-    await process.close()
-    found = await world.exec(
-        f"cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -c '{marker[:-1]}[{marker[-1]}]'"
-    )
-    assert found.stdout == b"0\n"
-
-
-async def test_what_cannot_be_started_ends_at_once(world: Environment) -> None:
-    process = await world.open_process(["no-such-program"])
-    assert await process.read() == b""
-    ended = await process.wait()
-    assert (ended.exit_code, b"no-such-program" in ended.stderr) == (127, True)
-
-
-async def test_the_end_of_the_world_is_a_fault(world: Environment) -> None:
-    process = await world.open_process(["sleep", "600"])
-    waiting = [asyncio.create_task(action) for action in (process.read(), process.wait())]
-    await asyncio.sleep(0.1)
-    await world.close()
-    for task in waiting:
-        with pytest.raises(EnvironmentFault):
-            await task
-    with pytest.raises(EnvironmentFault):
-        await process.write(b"x")
-    with pytest.raises(EnvironmentFault):
-        await world.open_process(["true"])
-
-
-async def test_many_leave_nothing_behind(world: Environment) -> None:
     async def one(number: int) -> bytes:
         process = await world.open_process(["echo", str(number)])
         output = await everything(process)
@@ -142,3 +25,4 @@ async def test_many_leave_nothing_behind(world: Environment) -> None:
         assert await asyncio.gather(*map(one, range(20))) == [b"%d\n" % number for number in range(20)]
     await asyncio.sleep(0.2)
     assert world.channel._streams == {}  # type: ignore[attr-defined]
+    await world.close()
