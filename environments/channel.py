@@ -250,6 +250,8 @@ class ChannelShell:
 class ChannelEnvironment:
     """What all kinds of environment have in common: everything but how a guest is launched, captured and removed."""
 
+    _label: str
+
     def __init__(self, spec: EnvironmentSpec, channel: Channel, workdir: str) -> None:
         self.spec = spec
         self.channel = channel
@@ -265,6 +267,10 @@ class ChannelEnvironment:
             warm=dict(interpreter_env),
             timeout_s=START_TIMEOUT_S,
         )
+
+    async def adopt(self, label: str, on_event: OnEvent) -> None:
+        self._label = label
+        self.channel.on_event = on_event
 
     async def set_up(self) -> None:
         """Run the set-up script of the spec.

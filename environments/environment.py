@@ -223,6 +223,14 @@ class Process(Protocol):
         ...
 
 
+class StartWorld(Protocol):
+    """Starts a world from its recipe: `EnvironmentSpec.start`, or a `Pool` that does it."""
+
+    async def __call__(
+        self, spec: EnvironmentSpec, /, *, label: str, snapshot: Snapshot | None = None, on_event: OnEvent = ignore
+    ) -> Environment: ...
+
+
 class Environment(Protocol):
     """A started, isolated world. Relative paths are relative to `workdir`."""
 
@@ -281,6 +289,10 @@ class Environment(Protocol):
 
     async def diff(self, snapshot: Snapshot) -> Changes:
         """What changed in the workdir since a snapshot of this world, or of one that it was forked from."""
+        ...
+
+    async def adopt(self, label: str, on_event: OnEvent) -> None:
+        """Belong to `label` from now on, and tell this `on_event`: a world that was started ahead gets its user."""
         ...
 
     async def close(self) -> None:

@@ -51,6 +51,10 @@ class LocalEnvironment(ChannelEnvironment):
     async def fork(self, snapshot: Snapshot | None = None) -> LocalEnvironment:
         return await start(self.spec, label=self._label, snapshot=snapshot or await self.snapshot())
 
+    async def adopt(self, label: str, on_event: OnEvent) -> None:
+        await super().adopt(label, on_event)
+        store.relabel(self._folder, label)
+
     async def close(self) -> None:
         if self._closing is None:
             self._closing = asyncio.create_task(self._close(), name="close a local environment")

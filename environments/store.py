@@ -49,6 +49,14 @@ def new_folder(label: str, *, name: str = "", cgroups: tuple[str, ...] = ()) -> 
     return folder
 
 
+def relabel(folder: Path, label: str) -> None:
+    """The folder is another user's from now on."""
+    facts = json.loads((folder / OWNER).read_text())
+    draft = folder / f".{OWNER}"
+    draft.write_text(json.dumps({**facts, "label": label}))
+    draft.replace(folder / OWNER)
+
+
 def process_start(pid: int) -> str:
     """When a process began, to tell it from a later one of the same number; empty if there is none."""
     try:

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from trellis.environments.pool import Pool
 from trellis.models.model import Usage
 from trellis.runs.experiment import Experiment
 from trellis.runs.folder import RunFolder
@@ -37,6 +38,8 @@ class RunContext:
     folder: RunFolder
     experiment: Experiment
     meter: Meter
+    pool: Pool
+    """Starts the worlds of all episodes and graders."""
     provenance: Mapping[str, Any]
     """Versions and commit, for the header of every trajectory."""
 
@@ -74,12 +77,13 @@ class Attempt:
             label=label,
             environment=cell.environment,
             header=self._header(),
+            start_world=self._run.pool.start,
         ) as episode:
             outcome, limit = await self._solve(episode)
             submission = await episode.finish()
             spent = {"time_s": round(self.budget.worked_s, 3), "wall_s": round(self.budget.clock(), 3)}
             store_submission(folder, submission)
-            grader = EpisodeGrader(episode, self._run.experiment.environment.of, label)
+            grader = EpisodeGrader(episode, self._run.experiment.environment.of, label, self._run.pool.start)
             try:
                 score = await planned.benchmark.score(cell.task, submission, grader)
             finally:

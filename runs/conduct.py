@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trellis.environments.pool import Pool
 from trellis.runs.attempt import RunContext
 from trellis.runs.errors import RunStopped
 from trellis.runs.executor import Interrupted, execute
 from trellis.runs.experiment import Experiment
 from trellis.runs.folder import RunFolder
 from trellis.runs.metering import Meter, recorded_usd
-from trellis.runs.plan import Plan, make_plan
+from trellis.runs.plan import Cell, Plan, make_plan
 from trellis.runs.progress import watching
 from trellis.runs.results import Result, total_usd
 from trellis.runs.summary import Summary, in_order, summarize
@@ -68,9 +69,10 @@ def go_on(folder: RunFolder, plan: Plan, *, quiet: bool = False) -> Ended:
         status, message = 0, ""
         try:
             with watching(plan.keys, final, quiet=quiet) as watcher:
-                run = RunContext(folder, plan.experiment, _meter(folder, plan, final), provenance())
+                pool = _pool(folder, plan.experiment)
+                run = RunContext(folder, plan.experiment, _meter(folder, plan, final), pool, provenance())
                 work = execute(cells, run, jobs=_jobs(plan), watcher=watcher)
-                asyncio.run(_leaving_nothing(work, folder.id, plan))
+                asyncio.run(_leaving_nothing(work, folder.id, plan, pool, cells))
         except Interrupted:
             status, message = 130, f"interrupted; go on with: trellis resume {folder.path}"
         except RunStopped as stop:
@@ -109,15 +111,17 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-async def _leaving_nothing(work: Awaitable[None], label: str, plan: Plan) -> None:
+async def _leaving_nothing(work: Awaitable[None], label: str, plan: Plan, pool: Pool, cells: Sequence[Cell]) -> None:
     """Remove what an earlier, killed process of this run left behind, and what this one leaves: worlds, connections."""
     from trellis.environments.kinds import reap
     from trellis.models import catalog
 
     await reap(label)
+    pool.expect(cell.environment for cell in cells if cell.environment is not None)
     try:
         await work
     finally:
+        await pool.close()
         for model in plan.models:
             await catalog.close(model)
         await reap(label)
@@ -129,6 +133,11 @@ def _meter(folder: RunFolder, plan: Plan, final: Sequence[Result]) -> Meter:
     logs = [folder.path / folder.episode(key) / "trajectory.jsonl" for key in plan.keys if key not in done]
     spent = total_usd(cost or 0.0 for result in final for cost in (result.cost_usd, result.judge_cost_usd))
     return Meter(plan.experiment.max_cost_usd, (spent or 0.0) + recorded_usd(logs))
+
+
+def _pool(folder: RunFolder, experiment: Experiment) -> Pool:
+    starts = experiment.starts or max(2, os.cpu_count() or 1)
+    return Pool(starts=starts, warm=experiment.warm, label=f"{folder.id}/warm")
 
 
 def _jobs(plan: Plan) -> int:

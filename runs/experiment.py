@@ -144,6 +144,10 @@ class Experiment(_Settings):
     """The same for all agents."""
     jobs: int | None = Field(default=None, ge=1)
     """Episodes at a time; default: one per processor."""
+    starts: int | None = Field(default=None, ge=1)
+    """Worlds that start at a time, whatever runs already; default: one per processor, at least two."""
+    warm: int = Field(default=0, ge=0)
+    """Worlds that are started ahead of the episodes that are next."""
     judge: str = ""
     """The model that judges answers; empty means the benchmark's own."""
     max_cost_usd: float | None = Field(default=None, gt=0)

@@ -33,6 +33,8 @@ _OPTIONS = (
     click.option("--epochs", type=click.IntRange(1), help="Episodes of each agent at each task. [1]"),
     click.option("--env", "kind", type=click.Choice(["auto", "sandbox", "docker", "local"]), help="World. [auto]"),
     click.option("--jobs", type=click.IntRange(1), help="Episodes at a time. [one per processor]"),
+    click.option("--starts", type=click.IntRange(1), help="Worlds that start at a time. [one per processor]"),
+    click.option("--warm", type=click.IntRange(0), help="Worlds started ahead of their episodes. [0]"),
     click.option("--max-steps", type=click.IntRange(0), help="Model replies per episode; 0: unlimited. [100]"),
     click.option("--max-tokens", type=click.IntRange(1), help="Tokens per episode."),
     click.option("--max-time", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Time per episode."),
@@ -83,7 +85,7 @@ def task_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
 def overrides(flags: Mapping[str, Any]) -> dict[str, Any]:
     """What flags say of the run as a whole; also on top of an experiment file."""
     plain = _given(flags, name="name", epochs="epochs", seed="seed", jobs="jobs", judge="judge", retries="retries",
-                   max_cost_usd="max_cost_usd")  # fmt: skip
+                   starts="starts", warm="warm", max_cost_usd="max_cost_usd")  # fmt: skip
     budget = _given(flags, max_steps="steps", max_tokens="tokens", max_time="time_s", max_episode_cost_usd="cost_usd")
     environment = {**parse_options(flags["environment_options"], "-E"), **_given(flags, kind="kind")}
     return {**plain, **({"budget": budget} if budget else {}), **({"environment": environment} if environment else {})}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from trellis.benchmarks.benchmark import GraderFault
-from trellis.environments.environment import Environment, EnvironmentSpec
+from trellis.environments.environment import Environment, EnvironmentSpec, StartWorld
 from trellis.models.messages import Message
 from trellis.models.model import GenerateConfig, Reply, Usage
 from trellis.scaffolds.episode import Episode
@@ -14,16 +14,23 @@ from trellis.scaffolds.episode import Episode
 class EpisodeGrader:
     """The grader of one episode; it counts what the judge used, which is not on the agent's account."""
 
-    def __init__(self, episode: Episode, of_run: Callable[[EnvironmentSpec], EnvironmentSpec], label: str) -> None:
+    def __init__(
+        self,
+        episode: Episode,
+        of_run: Callable[[EnvironmentSpec], EnvironmentSpec],
+        label: str,
+        start_world: StartWorld = EnvironmentSpec.start,
+    ) -> None:
         self._episode = episode
         self._of_run = of_run
         self._label = label
+        self._start_world = start_world
         self._worlds: list[Environment] = []
         self.judge_usage = Usage()
         self.judge_cost_usd: float | None = 0.0
 
     async def start(self, spec: EnvironmentSpec) -> Environment:
-        world = await self._of_run(spec).start(label=self._label)
+        world = await self._start_world(self._of_run(spec), label=self._label)
         self._worlds.append(world)
         return world
 

@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from trellis.environments import kinds
-from trellis.environments.environment import Environment, EnvironmentSpec, Snapshot
+from trellis.environments.environment import Environment, EnvironmentSpec, Snapshot, StartWorld
 from trellis.models.messages import Message, ToolCall, ToolResult, part_from_json, part_to_json
 from trellis.models.model import GenerateConfig, Model, Reply, ToolSpec, Usage
 from trellis.scaffolds.budget import Budget, LimitReached
@@ -86,6 +86,7 @@ class Episode:
         label: str,
         environment: EnvironmentSpec | None,
         header: Mapping[str, Any],
+        start_world: StartWorld = EnvironmentSpec.start,
     ) -> AsyncIterator[Episode]:
         """Open an episode over `folder/trajectory.jsonl`, or re-open it: recorded effects then answer from the log.
 
@@ -100,7 +101,7 @@ class Episode:
 
         async def start(snapshot: Snapshot | None) -> Environment:
             assert environment is not None
-            return await environment.start(label=label, snapshot=snapshot)
+            return await start_world(environment, label=label, snapshot=snapshot)
 
         def diverged(call: ToolCall, recorded: ToolResult, now: ToolResult) -> None:
             recorder.event("divergence", "main", call=call.id, tool=call.name, recorded=recorded.text, now=now.text)
