@@ -13,6 +13,7 @@ TOOLS = {
     "shell": "trellis.tools.shell:make",
     "python": "trellis.tools.python:make",
     "edit": "trellis.tools.edit:make",
+    "apply_patch": "trellis.tools.patch:make",
     "submit": "trellis.tools.submit:make",
 }
 """Name -> "module:factory". A factory takes no arguments; tools keep state, so each episode has tools of its own."""

@@ -1,21 +1,23 @@
 """`edit`: look at files and change them, one exact step at a time.
 
-Bytes that were not meant to change do not: line endings, file modes, a missing last newline and undecodable bytes
-stay as they are.
+Bytes that were not meant to change do not: line endings, byte order marks, file modes, a missing last newline and
+undecodable bytes stay as they are.
 """
 
 from __future__ import annotations
 
-import posixpath
-from typing import Annotated, Literal, NoReturn, TypeVar
-from weakref import WeakKeyDictionary
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
 from trellis.environments.environment import Environment
+from trellis.tools import files, syntax
 from trellis.tools import text as texts
 from trellis.tools.arguments import Path, String
 from trellis.tools.clip import plain
+from trellis.tools.encoding import UTF_8, Encoding, decode
 from trellis.tools.tool import FunctionTool, Output, ToolError, tool
 
 Command = Literal["view", "create", "str_replace", "insert", "undo"]
@@ -23,168 +25,185 @@ LineRange = Annotated[list[int], Field(min_length=2, max_length=2)]
 T = TypeVar("T")
 
 
-class EditTool:
-    """One undo history per file and world."""
+async def edit(
+    environment: Environment,
+    command: Command,
+    path: Path,
+    view_range: LineRange | None = None,
+    file_text: String | None = None,
+    old_str: String | None = None,
+    new_str: String | None = None,
+    insert_line: int | None = None,
+) -> Output:
+    """View and change files.
 
-    def __init__(self) -> None:
-        self._histories: WeakKeyDictionary[Environment, dict[str, list[bytes | None]]] = WeakKeyDictionary()
+    Commands:
+    - view: show a file with line numbers (`view_range` for a part of it), or a folder two levels deep.
+    - create: write a whole file from `file_text`, with the folders above it; an existing file is replaced.
+    - str_replace: replace `old_str` by `new_str`; `old_str` must occur exactly once, whitespace included.
+    - insert: put the lines of `new_str` after line `insert_line` (0: at the beginning).
+    - undo: take back the last change made here (or by apply_patch) to this file.
 
-    async def edit(
-        self,
-        environment: Environment,
-        command: Command,
-        path: Path,
-        view_range: LineRange | None = None,
-        file_text: String | None = None,
-        old_str: String | None = None,
-        new_str: String | None = None,
-        insert_line: int | None = None,
-    ) -> Output:
-        """View and change files.
-
-        Commands:
-        - view: show a file with line numbers (`view_range` for a part of it), or a folder two levels deep.
-        - create: write a whole file from `file_text`; an existing file is replaced.
-        - str_replace: replace `old_str` by `new_str`; `old_str` must occur exactly once, whitespace included.
-        - insert: put the lines of `new_str` after line `insert_line` (0: at the beginning).
-        - undo: take back the last change made here to this file.
-
-        Args:
-            command: what to do.
-            path: the file or folder; relative paths start at the workdir.
-            view_range: first and last line to view, counted from 1; -1 as the last line means the end.
-            file_text: the content for create.
-            old_str: the text to be replaced by str_replace.
-            new_str: the new text for str_replace (left out: delete) and insert.
-            insert_line: the line after which insert puts its text.
-        """
-        match command:
-            case "view":
-                return Output(await self._view(environment, path, view_range))
-            case "create":
-                text = await self._create(environment, path, _given(file_text, "create", "file_text"))
-            case "str_replace":
-                old = _given(old_str, "str_replace", "old_str")
-                text = await self._str_replace(environment, path, old, new_str or "")
-            case "insert":
-                line = _given(insert_line, "insert", "insert_line")
-                text = await self._insert(environment, path, line, _given(new_str, "insert", "new_str"))
-            case "undo":
-                text = await self._undo(environment, path)
-        return Output(text)
-
-    # --- commands ----------------------------------------------------------------------------------------------------
-
-    async def _view(self, environment: Environment, path: str, view_range: LineRange | None) -> str:
-        try:
-            data = await environment.read_file(path)
-        except IsADirectoryError:
-            if view_range is not None:
-                raise ToolError(f"{path} is a folder: view it without view_range") from None
-            return await _list_folder(environment, path)
-        except OSError as error:
-            _refuse(path, error)
-        text = texts.decode(path, data)
-        count = len(texts.lines(text))
-        first, last = view_range or (1, -1)
-        last = count if last == -1 else min(last, count)
-        if count == 0:
-            return f"({path} is empty)"
-        if not 1 <= first <= last:
-            raise ToolError(f"view_range {view_range} does not lie in {path}, which has {count} lines")
-        return texts.numbered(text, first, last)
-
-    async def _create(self, environment: Environment, path: str, text: str) -> str:
-        try:
-            before: bytes | None = await environment.read_file(path)
-        except FileNotFoundError:
-            before = None
-        except OSError as error:
-            _refuse(path, error)
-        await self._write(environment, path, before, text)
-        count = len(text.splitlines())
-        return f"{'created' if before is None else 'replaced'} {path} ({count} line{'' if count == 1 else 's'})"
-
-    async def _str_replace(self, environment: Environment, path: str, old: str, new: str) -> str:
-        if not old:
-            raise ToolError("old_str is empty: give the text to be replaced, or use insert")
-        if old == new:
-            raise ToolError("old_str and new_str are the same: nothing to change")
-        data = await _read(environment, path)
-        text = texts.decode(path, data)
-        if old not in text:
-            old, new = texts.with_line_ends_of(text, old), texts.with_line_ends_of(text, new)
-        found = texts.occurrences(text, old)
-        if not found:
-            raise ToolError(f"old_str does not occur in {path}. {texts.nearest(text, old)}")
-        if len(found) > 1:
-            numbers = ", ".join(str(texts.line_number(text, at)) for at in found[:10])
-            raise ToolError(
-                f"old_str occurs {len(found)} times in {path} (lines {numbers}): add lines around it until it is unique"
-            )
-        changed = text[: found[0]] + new + text[found[0] + len(old) :]
-        await self._write(environment, path, data, changed)
-        return f"changed {path}:\n{texts.around(changed, found[0], found[0] + len(new))}"
-
-    async def _insert(self, environment: Environment, path: str, after_line: int, new: str) -> str:
-        data = await _read(environment, path)
-        text = texts.decode(path, data)
-        lines = texts.lines(text)
-        if not 0 <= after_line <= len(lines):
-            raise ToolError(f"insert_line must be from 0 to {len(lines)}, the number of lines of {path}")
-        head, tail = "".join(lines[:after_line]), "".join(lines[after_line:])
-        if head and not head.endswith("\n"):
-            head += texts.with_line_ends_of(text, "\n")
-        inserted = texts.with_line_ends_of(text, new if new.endswith("\n") else new + "\n")
-        await self._write(environment, path, data, head + inserted + tail)
-        return f"changed {path}:\n{texts.around(head + inserted + tail, len(head), len(head + inserted) - 1)}"
-
-    async def _undo(self, environment: Environment, path: str) -> str:
-        history = self._histories.get(environment, {}).get(_key(environment, path))
-        if not history:
-            raise ToolError(f"there is no change of {path} to take back")
-        before = history.pop()
-        if before is None:
-            await environment.exec(["rm", "-f", _key(environment, path)], timeout_s=60)
-            return f"took back the creation of {path}: it is gone again"
-        await _put(environment, path, before)
-        return f"took back the last change of {path}"
-
-    async def _write(self, environment: Environment, path: str, before: bytes | None, text: str) -> None:
-        await _put(environment, path, texts.encode(text))
-        self._histories.setdefault(environment, {}).setdefault(_key(environment, path), []).append(before)
+    Args:
+        command: what to do.
+        path: the file or folder; relative paths start at the workdir.
+        view_range: first and last line to view, counted from 1; -1 as the last line means the end.
+        file_text: the content for create.
+        old_str: the text to be replaced by str_replace.
+        new_str: the new text for str_replace (left out: delete) and insert.
+        insert_line: the line after which insert puts its text.
+    """
+    match command:
+        case "view":
+            return Output(await _view(environment, path, view_range))
+        case "create":
+            text = await _create(environment, path, _given(file_text, "create", "file_text"))
+        case "str_replace":
+            old = _given(old_str, "str_replace", "old_str")
+            text = await _str_replace(environment, path, old, new_str or "")
+        case "insert":
+            line = _given(insert_line, "insert", "insert_line")
+            text = await _insert(environment, path, line, _given(new_str, "insert", "new_str"))
+        case "undo":
+            text = await _undo(environment, path)
+    return Output(text)
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
+# --- commands --------------------------------------------------------------------------------------------------------
 
 
-async def _read(environment: Environment, path: str) -> bytes:
-    try:
-        return await environment.read_file(path)
-    except OSError as error:
-        _refuse(path, error)
+async def _view(environment: Environment, path: str, view_range: LineRange | None) -> str:
+    (known,) = await files.facts(environment, [path])
+    if known.kind == "folder":
+        if view_range is not None:
+            raise ToolError(f"{path} is a folder: view it without view_range")
+        return await _list_folder(environment, path)
+    if known.kind == "file" and known.size > files.LARGEST_BYTES:
+        return await _view_of_large(environment, path, known, view_range)
+    text, _ = decode(path, await files.read(environment, path))
+    count = len(texts.lines(text))
+    first, last = view_range or (1, -1)
+    last = count if last == -1 else min(last, count)
+    if count == 0:
+        return f"({path} is empty)"
+    if not 1 <= first <= last:
+        raise ToolError(f"view_range {view_range} does not lie in {path}, which has {count} lines")
+    return texts.numbered(text, first, last)
 
 
-async def _put(environment: Environment, path: str, data: bytes) -> None:
-    try:
-        await environment.write_file(path, data)
-    except OSError as error:
-        _refuse(path, error)
+async def _create(environment: Environment, path: str, text: str) -> str:
+    (known,) = await files.facts(environment, [path])
+    if known.kind == "folder":
+        raise ToolError(f"{path} is a folder: name a file in it")
+    before, encoding, kept = None, UTF_8, ""
+    if known.kind == "file":
+        before = await files.read(environment, path, known)
+        with suppress(ToolError):  # a file of bytes may become one of text
+            old, encoding = decode(path, before)
+            kept, text = _with_line_ends(old, text)
+    data = encoding.encode(text)
+    await files.carry_out(environment, [files.Change(known, before, data)])
+    count = len(texts.lines(text))
+    made = f"{'created' if before is None else 'replaced'} {path} ({count} line{'' if count == 1 else 's'}{kept})"
+    return made + _through(known) + await syntax.note(environment, path, before, data)
 
 
-def _refuse(path: str, error: OSError) -> NoReturn:
-    match error:
-        case FileNotFoundError():
-            advice = "does not exist: view the folder to see what is there"
-        case IsADirectoryError():
-            advice = "is a folder: name a file in it"
-        case NotADirectoryError():
-            advice = "lies below something that is no folder"
-        case PermissionError():
-            advice = "may not be read or written by you"
-        case _:
-            advice = f"cannot be used: {error.strerror or error}"
-    raise ToolError(f"{path} {advice}") from None
+async def _str_replace(environment: Environment, path: str, old: str, new: str) -> str:
+    if not old:
+        raise ToolError("old_str is empty: give the text to be replaced, or use insert")
+    if old == new:
+        raise ToolError("old_str and new_str are the same: nothing to change")
+    source = await _Source.read(environment, path)
+    text = source.text
+    if old not in text:
+        old, new = texts.with_line_ends_of(text, old), texts.with_line_ends_of(text, new)
+    found = texts.occurrences(text, old)
+    if not found:
+        raise ToolError(f"old_str does not occur in {path}. {texts.nearest(text, old)}")
+    if len(found) > 1:
+        numbers = ", ".join(str(texts.line_number(text, at)) for at in found[:10])
+        raise ToolError(
+            f"old_str occurs {len(found)} times in {path} (lines {numbers}): add lines around it until it is unique"
+        )
+    changed = text[: found[0]] + new + text[found[0] + len(old) :]
+    return await source.write(environment, changed, found[0], found[0] + len(new))
+
+
+async def _insert(environment: Environment, path: str, after_line: int, new: str) -> str:
+    source = await _Source.read(environment, path)
+    text = source.text
+    lines = texts.lines(text)
+    if not 0 <= after_line <= len(lines):
+        raise ToolError(f"insert_line must be from 0 to {len(lines)}, the number of lines of {path}")
+    head, tail = "".join(lines[:after_line]), "".join(lines[after_line:])
+    if head and not head.endswith("\n"):
+        head += texts.with_line_ends_of(text, "\n")
+    inserted = texts.with_line_ends_of(text, new if new.endswith("\n") else new + "\n")
+    return await source.write(environment, head + inserted + tail, len(head), len(head + inserted) - 1)
+
+
+async def _undo(environment: Environment, path: str) -> str:
+    change = await files.take_back(environment, path)
+    if change.before is None:
+        return f"took back the creation of {path}: it is gone again"
+    if change.after is None:
+        return f"took back the removal of {path}: it is there again"
+    return f"took back the last change of {path}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A text file that is about to change."""
+
+    path: str
+    known: files.Facts
+    data: bytes
+    text: str
+    encoding: Encoding
+
+    @classmethod
+    async def read(cls, environment: Environment, path: str) -> _Source:
+        (known,) = await files.facts(environment, [path])
+        data = await files.read(environment, path, known)
+        return cls(path, known, data, *decode(path, data))
+
+    async def write(self, environment: Environment, text: str, start: int, end: int) -> str:
+        """Write `text`, and show what is new from `start` to `end`."""
+        data = self.encoding.encode(text)
+        await files.carry_out(environment, [files.Change(self.known, self.data, data)])
+        shown = f"changed {self.path}{_through(self.known)}:\n{texts.around(text, start, end)}"
+        return shown + await syntax.note(environment, self.path, self.data, data)
+
+
+# --- views and remarks -----------------------------------------------------------------------------------------------
+
+
+def _through(known: files.Facts) -> str:
+    return f" (a symlink; the file is {known.link})" if known.link else ""
+
+
+def _with_line_ends(old: str, text: str) -> tuple[str, str]:
+    """A remark and the text, with CR LF where the old text has that throughout."""
+    changed = texts.with_line_ends_of(old, text)
+    return (", CR LF line ends kept" if changed != text else ""), changed
+
+
+async def _view_of_large(environment: Environment, path: str, known: files.Facts, view_range: LineRange | None) -> str:
+    """Some lines of a file that is not read as a whole."""
+    if view_range is None or not 1 <= view_range[0] <= view_range[1]:
+        raise ToolError(
+            f"{path} has {known.size:,} bytes: too much to be viewed whole. Give a view_range such as [1, 200], or "
+            "search it with a command"
+        )
+    first, last = view_range
+    script = f"{first},{last}p; {last}q"
+    result = await environment.exec(["sed", "-n", "-e", script, "--", known.path], timeout_s=60)
+    if result.timed_out:
+        raise ToolError(f"lines {first} to {last} of {path} were not reached within 60 s: search it with a command")
+    text, _ = decode(path, result.stdout)
+    if not text:
+        raise ToolError(f"view_range {view_range} does not lie in {path}, which has fewer lines")
+    return texts.numbered(text, 1, len(texts.lines(text)), offset=first - 1)
 
 
 async def _list_folder(environment: Environment, path: str) -> str:
@@ -199,10 +218,6 @@ async def _list_folder(environment: Environment, path: str) -> str:
     return texts.limited([f"{path}, two levels deep, hidden entries left out:", *names])
 
 
-def _key(environment: Environment, path: str) -> str:
-    return posixpath.normpath(posixpath.join(environment.workdir, path))
-
-
 def _given(value: T | None, command: str, name: str) -> T:
     if value is None:
         raise ToolError(f"{command} needs {name}")
@@ -210,4 +225,4 @@ def _given(value: T | None, command: str, name: str) -> T:
 
 
 def make() -> FunctionTool:
-    return tool(EditTool().edit)
+    return tool(edit)

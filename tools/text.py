@@ -7,30 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 
 from trellis.tools.clip import LIMIT_CHARS, plain
-from trellis.tools.tool import ToolError
+from trellis.tools.encoding import undecodable
 
 CONTEXT_LINES = 4
 """How many lines around a change are shown after it."""
 
+FOREIGN = "\ufffd stands for bytes that are not UTF-8, which cannot be written here: leave them out of what is to match"
+
 _COMPARED_WINDOWS = 20
 """How many places of a file are compared character by character in the search for the nearest text."""
-
-
-def decode(path: str, data: bytes) -> str:
-    """UTF-8; other bytes survive as surrogates, so that `encode` gives back the same.
-
-    Raises:
-        ToolError: not a text file.
-    """
-    if b"\0" in data[:8192]:
-        raise ToolError(
-            f"{path} is not a text file ({len(data):,} bytes): look at it with a command that knows its format"
-        )
-    return data.decode("utf-8", "surrogateescape")
-
-
-def encode(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
 
 
 def lines(text: str) -> list[str]:
@@ -61,10 +46,10 @@ def occurrences(text: str, old: str) -> list[int]:
     return found
 
 
-def numbered(text: str, first: int, last: int) -> str:
-    """The lines `first` to `last`, counted from 1, as `cat -n` shows them."""
+def numbered(text: str, first: int, last: int, *, offset: int = 0) -> str:
+    """The lines `first` to `last`, counted from 1, as `cat -n` shows them. `offset` lines come before `text`."""
     shown = [_shown(line) for line in lines(text)[first - 1 : last]]
-    return limited([f"{number:6}\t{line}" for number, line in enumerate(shown, first)], first)
+    return limited([f"{number:6}\t{line}" for number, line in enumerate(shown, first + offset)], first + offset)
 
 
 def around(text: str, start: int, end: int) -> str:
@@ -102,7 +87,9 @@ def nearest(text: str, old: str) -> str:
     best, ratio = _most_alike(have, wanted)
     if ratio < 0.5:
         return "Nothing in the file resembles it: view the file first."
-    return "The nearest text is:\n" + numbered(text, best + 1, best + size)
+    shown = numbered(text, best + 1, best + size)
+    hint = f" ({FOREIGN})" if undecodable("".join(lines(text)[best : best + size])) else ""
+    return f"The nearest text{hint} is:\n{shown}"
 
 
 def _most_alike(have: Sequence[str], wanted: Sequence[str]) -> tuple[int, float]:

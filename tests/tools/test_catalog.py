@@ -11,7 +11,7 @@ def test_tools_come_fresh_and_in_order() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown tool 'shel'; known: shell, python, edit, submit"):
+    with pytest.raises(ValueError, match="unknown tool 'shel'; known: shell, python, edit, apply_patch, "):
         make(["shell", "shel"])
 
 
@@ -35,6 +35,7 @@ def test_every_tool_tells_a_model_all_it_needs() -> None:
         ("shell", ["command", "timeout_s"]),
         ("python", ["code", "timeout_s"]),
         ("edit", ["command", "path", "view_range", "file_text", "old_str", "new_str", "insert_line"]),
+        ("apply_patch", ["input"]),
         ("submit", ["answer"]),
     ],
 )

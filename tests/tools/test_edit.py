@@ -240,6 +240,53 @@ async def test_mixed_line_ends_and_bytes_that_are_no_text_are_kept(world: Enviro
     assert "caf\ufffd" in await do(edit, world, "view", "mixed")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+async def test_a_byte_order_mark_and_what_it_says_are_kept(world: Environment, edit: Tool, encoding: str) -> None:
+    await world.write_file("f", "grün\r\nrot\r\n".encode(encoding))
+    assert await do(edit, world, "view", "f") == "     1\tgrün\n     2\trot"
+    await do(edit, world, "insert", "f", insert_line=0, new_str="weiß")
+    await do(edit, world, "str_replace", "f", old_str="grün\nrot", new_str="blau")
+    assert await world.read_file("f") == "weiß\r\nblau\r\n".encode(encoding)
+    said = await do(edit, world, "create", "f", file_text="ganz\nneu\n")
+    assert said == "replaced f (2 lines, CR LF line ends kept)"
+    assert await world.read_file("f") == "ganz\r\nneu\r\n".encode(encoding)
+
+
+async def test_utf_16_without_a_mark_or_with_half_a_character_is_no_text(world: Environment, edit: Tool) -> None:
+    await world.write_file("unmarked", "text".encode("utf-16-le"))
+    await world.write_file("torn", "text".encode("utf-16")[:-1])
+    for path in ("unmarked", "torn"):
+        assert "not a text file" in await refusal(edit, world, "str_replace", path, old_str="t", new_str="x")
+
+
+async def test_a_link_is_followed_and_said(world: Environment, edit: Tool, source: str) -> None:
+    await world.exec("ln -s src/shapes.py link; ln -s loop loop; ln -s later early")
+    target = f"{world.workdir}/src/shapes.py"
+    said = await do(edit, world, "str_replace", "link", old_str="width + height", new_str="0")
+    assert said.startswith(f"changed link (a symlink; the file is {target}):\n")
+    assert (await world.exec("readlink link")).stdout == b"src/shapes.py\n"
+    await do(edit, world, "undo", source)
+    assert await world.read_file(source) == SOURCE
+    assert "symbolic links" in await refusal(edit, world, "view", "loop")
+    await do(edit, world, "create", "early", file_text="x")
+    assert (await world.exec("cat later; readlink early")).stdout == b"xlater\n"
+    await do(edit, world, "undo", "early")
+    assert (await world.exec("ls; readlink early")).stdout.split() == [b"early", b"link", b"loop", b"src", b"later"]
+
+
+async def test_a_file_too_large_to_be_read_is_viewed_in_parts(world: Environment, edit: Tool) -> None:
+    await world.exec("seq 3000000 > large.txt")
+    message = await refusal(edit, world, "view", "large.txt")
+    assert "too much to be viewed whole. Give a view_range" in message
+    shown = await do(edit, world, "view", "large.txt", view_range=[2_000_000, 2_000_001])
+    assert shown == "2000000\t2000000\n2000001\t2000001"
+    *_, notice = (await do(edit, world, "view", "large.txt", view_range=[1_000_000, 2_000_000])).splitlines()
+    assert "continue with view_range [1001" in notice
+    assert "which has fewer lines" in await refusal(edit, world, "view", "large.txt", view_range=[3000001, 3000002])
+    for command, more in (("str_replace", {"old_str": "7\n", "new_str": ""}), ("create", {"file_text": ""})):
+        assert "too large for this tool" in await refusal(edit, world, command, "large.txt", **more)
+
+
 async def test_a_script_stays_executable(world: Environment, edit: Tool) -> None:
     await world.write_file("run.sh", b"#!/bin/sh\necho old\n")
     await world.exec("chmod 750 run.sh")
@@ -280,3 +327,79 @@ async def test_histories_belong_to_files_and_worlds(world: Environment, edit: To
     assert "no change" in await refusal(edit, world, "undo", "other.py")
     await do(edit, world, "undo", source)
     assert await world.read_file(source) == SOURCE
+
+
+async def test_undo_takes_the_folders_back_that_were_made(world: Environment, edit: Tool) -> None:
+    await world.exec("mkdir there")
+    await do(edit, world, "create", "there/a/b/new.txt", file_text="x")
+    await do(edit, world, "undo", "there/a/b/new.txt")
+    assert (await world.exec("find .")).stdout == b".\n./there\n"
+    await do(edit, world, "create", "c/one", file_text="1")
+    await world.write_file("c/two", b"2")
+    await do(edit, world, "undo", "c/one")
+    assert (await world.exec("ls c")).stdout == b"two\n"
+
+
+async def test_undo_does_not_lose_what_others_changed(world: Environment, edit: Tool, source: str) -> None:
+    await do(edit, world, "str_replace", source, old_str="width + height", new_str="0")
+    await world.exec("echo '# more' >> src/shapes.py")
+    assert "was changed by something else since" in await refusal(edit, world, "undo", source)
+    assert (await world.read_file(source)).endswith(b"# more\n")
+
+
+# --- notes on syntax -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "right", "wrong", "place"),
+    [
+        ("a.py", "def f():\n    return 1\n", "def f():\n    return (1\n", "line 2: '(' was never closed"),
+        ("a.json", '{"a": 1}\n', '{"a": 1,\n}\n', "line "),
+        ("a.toml", "a = 1\n", "a = 1\nb = \n", "line 2: Invalid value"),
+        ("a.yaml", "a: [1]\n", "a:\n  - [1\nb: 2\n", "line "),
+        ("a.sh", "if true; then\n  echo\nfi\n", "if true; then\n  echo\ndone\n", "line 3: syntax error near"),
+        ("script", "#!/usr/bin/env bash\necho\n", "#!/usr/bin/env bash\necho (\n", "line 2: syntax error"),
+        ("run", "#!/usr/bin/python3\nx = 1\n", "#!/usr/bin/python3\nx = \n", "line 2: invalid syntax"),
+        ("a.js", "const a = await import('b')\nexport {a}\n", "const a =\n  1;\nexport {a\n", "line "),
+        ("b.cjs", "#!/usr/bin/env node\nreturn 1\n", "#!/usr/bin/env node\nreturn ]\n", "line 2: Unexpected token ']'"),
+    ],
+)
+async def test_a_change_that_breaks_the_syntax_gets_a_note(
+    world: Environment, edit: Tool, path: str, right: str, wrong: str, place: str
+) -> None:
+    if path.endswith("js") and not (await world.exec("node --version")).ok:
+        pytest.skip("no node in the world")
+    if path.endswith("yaml") and not (await world.exec("python3 -c 'import yaml'")).ok:
+        pytest.skip("no yaml in the world's python3")
+    assert "[" not in (await do(edit, world, "create", path, file_text=right))
+    broken = await do(edit, world, "create", path, file_text=wrong)
+    assert f"\n[{path} has a syntax error now: {place}" in broken
+    again = await do(edit, world, "insert", path, insert_line=1, new_str="")
+    assert "syntax error" not in again, "it was broken before"
+    await do(edit, world, "undo", path)
+    await do(edit, world, "undo", path)
+    assert await world.read_file(path) == right.encode()
+
+
+async def test_a_note_is_not_a_refusal_and_a_new_file_gets_one_too(world: Environment, edit: Tool) -> None:
+    said = await do(edit, world, "create", "new.py", file_text="x = (\n")
+    assert said == "created new.py (1 line)\n[new.py has a syntax error: line 1: '(' was never closed]"
+    assert await world.read_file("new.py") == b"x = (\n"
+    assert await do(edit, world, "create", "empty.json", file_text="") == "created empty.json (0 lines)"
+
+
+async def test_no_text_brings_the_check_down(world: Environment, edit: Tool) -> None:
+    for name, text in (("deep.py", "(" * 50_000), ("deep.json", "[" * 200_000), ("nul.py", "x = '\x00'\n")):
+        assert (await do(edit, world, "create", name, file_text=text)).startswith(f"created {name} (1 line)")
+
+
+async def test_nothing_is_executed_and_nothing_is_left(world: Environment, edit: Tool) -> None:
+    await do(edit, world, "create", "a.py", file_text="import os\nos.mkdir('ran')\n")
+    await do(edit, world, "create", "b.js", file_text="require('fs').mkdirSync('ran')\n")
+    await do(edit, world, "create", "c.sh", file_text="mkdir ran\n")
+    assert (await world.exec("ls -A")).stdout == b"a.py\nb.js\nc.sh\n"
+
+
+async def test_an_interpreter_that_hangs_or_lies_does_no_harm(world: Environment, edit: Tool) -> None:
+    await world.write_file("json.py", b"raise SystemExit('not the module you want')\n")
+    assert "[" not in await do(edit, world, "create", "a.json", file_text="{}")
