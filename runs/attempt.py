@@ -14,6 +14,7 @@ from typing import Any
 
 from trellis.environments.pool import Pool
 from trellis.models.model import Usage
+from trellis.runs.approval import Approvals
 from trellis.runs.experiment import Experiment
 from trellis.runs.folder import RunFolder
 from trellis.runs.grading import EpisodeGrader
@@ -42,6 +43,7 @@ class RunContext:
     """Starts the worlds of all episodes and graders."""
     provenance: Mapping[str, Any]
     """Versions and commit, for the header of every trajectory."""
+    approvals: Approvals
 
 
 class Attempt:
@@ -78,6 +80,7 @@ class Attempt:
             environment=cell.environment,
             header=self._header(),
             start_world=self._run.pool.start,
+            approve=self._run.approvals.of(cell.key),
         ) as episode:
             outcome, limit = await self._solve(episode)
             submission = await episode.finish()

@@ -66,6 +66,8 @@ def experiment_of(what: str, flags: dict[str, Any]) -> Experiment:
     for table in ("budget", "environment"):
         if table in changed:
             changed[table] = {**written.get(table, {}), **changed[table]}
+    if "approval" in changed:  # before those of the file: the first that matches counts
+        changed["approval"] += written.get("approval", [])
     name = {} if "name" in written else {"name": Path(what).stem}
     return experiments.make({**name, **written, **changed}, folder=Path.cwd())
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trellis.environments.pool import Pool
+from trellis.runs.approval import Approvals, need_terminal
 from trellis.runs.attempt import RunContext
 from trellis.runs.errors import RunStopped
 from trellis.runs.executor import Interrupted, execute
@@ -45,6 +46,7 @@ def start(experiment: Experiment, runs_dir: Path, *, quiet: bool = False, embedd
         UsageError: the experiment is wrong, or the folder cannot be written; nothing is left behind.
     """
     plan = make_plan(experiment)
+    need_terminal(experiment.approval)
     settled, notice = asyncio.run(settle(experiment, plan, embedded=embedded))
     if notice:
         print(notice, file=sys.stderr)
@@ -55,6 +57,7 @@ def start(experiment: Experiment, runs_dir: Path, *, quiet: bool = False, embedd
 
 def resume(folder: RunFolder, plan: Plan, *, quiet: bool = False) -> Ended:
     """Go on with a run. Raises UsageError: another process works on it, or its world is not to be had any more."""
+    need_terminal(plan.experiment.approval)
     with folder.locked():
         asyncio.run(settle(plan.experiment, plan))
     return go_on(folder, plan, quiet=quiet)
@@ -70,7 +73,9 @@ def go_on(folder: RunFolder, plan: Plan, *, quiet: bool = False) -> Ended:
         try:
             with watching(plan.keys, final, quiet=quiet) as watcher:
                 pool = _pool(folder, plan.experiment)
-                run = RunContext(folder, plan.experiment, _meter(folder, plan, final), pool, provenance())
+                approvals = Approvals(plan.experiment.approval, folder.path, watcher.aside)
+                meter = _meter(folder, plan, final)
+                run = RunContext(folder, plan.experiment, meter, pool, provenance(), approvals)
                 work = execute(cells, run, jobs=_jobs(plan), watcher=watcher)
                 asyncio.run(_leaving_nothing(work, folder.id, plan, pool, cells))
         except Interrupted:

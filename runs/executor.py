@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Protocol
 
@@ -33,6 +33,10 @@ class Watcher(Protocol):
     def begun(self, attempt: Attempt) -> None: ...
 
     def ended(self, result: Result) -> None: ...
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Within it nothing is drawn: the terminal belongs to somebody else."""
+        ...
 
 
 class Interrupted(Exception):

@@ -19,6 +19,7 @@ from trellis.runs import toml
 from trellis.runs.errors import UsageError, known
 from trellis.runs.options import problems
 from trellis.runs.registry import anchored, split_benchmark
+from trellis.scaffolds.approval import Rule
 from trellis.scaffolds.budget import Budget
 
 Options = dict[str, Any]
@@ -142,6 +143,8 @@ class Experiment(_Settings):
     environment: EnvironmentChoice = EnvironmentChoice()
     budget: BudgetChoice = BudgetChoice()
     """The same for all agents."""
+    approval: tuple[Rule, ...] = ()
+    """Tables `[[approval]]`: which tool calls are allowed, denied or asked about; the first that matches counts."""
     jobs: int | None = Field(default=None, ge=1)
     """Episodes at a time; default: one per processor."""
     starts: int | None = Field(default=None, ge=1)
@@ -234,11 +237,12 @@ def _place(path: Path, text: str, error: Any) -> str:
 
 
 def _settings_at(path: tuple[str | int, ...]) -> list[str]:
-    tables: dict[str, type[_Settings]] = {
+    tables: dict[str, type[BaseModel]] = {
         "benchmarks": BenchmarkChoice,
         "agents": AgentChoice,
         "environment": EnvironmentChoice,
         "budget": BudgetChoice,
+        "approval": Rule,
     }
     return list((tables[str(path[0])] if path else Experiment).model_fields)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from trellis.runs.errors import UsageError, known
 from trellis.runs.options import parse_options
+from trellis.scaffolds.approval import Action
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,6 +41,8 @@ _OPTIONS = (
     click.option("--max-time", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Time per episode."),
     click.option("--max-episode-cost-usd", type=click.FloatRange(0, min_open=True), help="Cost per episode."),
     click.option("--max-cost-usd", type=click.FloatRange(0, min_open=True), help="Stop the run at this cost."),
+    click.option("--approve", "approval", multiple=True, metavar="TOOL[:PATTERN]=ACTION",
+                 help="Allow, deny or ask about tool calls; globs; the first that matches counts."),
     click.option("--judge", metavar="NAME", help="Model that judges answers. [the benchmark's]"),
     click.option("--seed", type=int, help="Seed of the experiment. [0]"),
     click.option("--retries", type=click.IntRange(0), help="How often a fault is retried. [2]"),
@@ -88,7 +91,8 @@ def overrides(flags: Mapping[str, Any]) -> dict[str, Any]:
                    starts="starts", warm="warm", max_cost_usd="max_cost_usd")  # fmt: skip
     budget = _given(flags, max_steps="steps", max_tokens="tokens", max_time="time_s", max_episode_cost_usd="cost_usd")
     environment = {**parse_options(flags["environment_options"], "-E"), **_given(flags, kind="kind")}
-    return {**plain, **({"budget": budget} if budget else {}), **({"environment": environment} if environment else {})}
+    tables = {"budget": budget, "environment": environment, "approval": [_rule(text) for text in flags["approval"]]}
+    return {**plain, **{name: table for name, table in tables.items() if table}}
 
 
 def only_for_benchmarks(flags: Mapping[str, Any]) -> None:
@@ -98,6 +102,17 @@ def only_for_benchmarks(flags: Mapping[str, Any]) -> None:
     for name, flag in names.items():
         if flags[name]:
             raise UsageError(f"{flag} goes with a benchmark; an experiment file says this itself")
+
+
+def _rule(text: str) -> dict[str, str]:
+    """`shell:*rm -rf*=deny` as a rule of approval."""
+    match, equals, action = text.rpartition("=")
+    if not equals or action not in get_args(Action):
+        raise UsageError(
+            f"--approve {text}: write TOOL=ACTION or TOOL:PATTERN=ACTION, with allow, deny or ask at the end"
+        )
+    tool, _, pattern = match.partition(":")
+    return {"tool": tool or "*", "pattern": pattern or "*", "action": action}
 
 
 def _given(flags: Mapping[str, Any], **names: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -31,7 +31,7 @@ def watching(keys: Sequence[Key], before: Sequence[Result], *, quiet: bool = Fal
         yield Lines(len(keys), len(before), silent=True)
     elif sys.stderr.isatty():
         board = Board(keys, before)
-        with Live(get_renderable=board.render, console=console(sys.stderr), refresh_per_second=REFRESH_PER_S):
+        with board.drawn():
             yield board
     else:
         yield Lines(len(keys), len(before))
@@ -56,6 +56,9 @@ class Lines:
         where = text.line(str(result.key))
         print(f"[{self._done}/{self._total}] {where}: {result.outcome} {what}".rstrip(), file=sys.stderr, flush=True)
 
+    def aside(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
 
 @dataclass
 class _Tally:
@@ -78,6 +81,26 @@ class Board:
         self._left = len(keys) - len(before)
         self._finished = 0
         self._began = time.monotonic()
+        self._live = self._new_live()
+
+    @contextmanager
+    def drawn(self) -> Iterator[None]:
+        """Within it the table stands at the bottom of the terminal."""
+        self._live.start()
+        try:
+            yield
+        finally:
+            self._live.stop()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        self._live.transient = True  # the table goes, and comes again below what is written meanwhile
+        self._live.stop()
+        try:
+            yield
+        finally:
+            self._live = self._new_live()
+            self._live.start()
 
     def begun(self, attempt: Attempt) -> None:
         self._tally(attempt.cell.key).running[attempt.cell.key] = attempt
@@ -110,6 +133,9 @@ class Board:
                 text.usd(total_usd(costs)),
             )
         return table
+
+    def _new_live(self) -> Live:
+        return Live(get_renderable=self.render, console=console(sys.stderr), refresh_per_second=REFRESH_PER_S)
 
     def _eta(self) -> str:
         elapsed = time.monotonic() - self._began

@@ -20,8 +20,8 @@ class LimitReached(Exception):
 class Budget:
     """Limits of one episode (None is unlimited) and what was spent of them.
 
-    A step is one model reply. `time_s` is the time the agent worked: waiting on rate limits and back-off does not
-    count. `cost_usd` only counts priced calls; `spent_cost_usd` is None once a call had no known price.
+    A step is one model reply. `time_s` is the time the agent worked: waiting on rate limits, back-off and approval does
+    not count. `cost_usd` only counts priced calls; `spent_cost_usd` is None once a call had no known price.
     """
 
     steps: int | None = None
@@ -37,10 +37,13 @@ class Budget:
     """Seconds since the episode began; set when the episode is opened."""
     _priced_usd: float = field(default=0.0, init=False, repr=False)
     _under_way: int = field(default=0, init=False, repr=False)
+    _waiting: int = field(default=0, init=False, repr=False)
+    _waiting_since: float = field(default=0.0, init=False, repr=False)
 
     @property
     def worked_s(self) -> float:
-        return max(0.0, self.clock() - self.waited_s)
+        waiting_s = self.clock() - self._waiting_since if self._waiting else 0.0
+        return max(0.0, self.clock() - self.waited_s - waiting_s)
 
     @property
     def steps_left(self) -> int | None:
@@ -85,6 +88,20 @@ class Budget:
             self.spent_cost_usd = None
         elif self.spent_cost_usd is not None:
             self.spent_cost_usd += reply.cost_usd
+
+    def begin_wait(self) -> None:
+        """Until `end_wait` the agent waits for a human: its time stands still. Waits of branches may overlap."""
+        if not self._waiting:
+            self._waiting_since = self.clock()
+        self._waiting += 1
+
+    def end_wait(self) -> float:
+        """Seconds of waiting that no other wait has counted; they are added to `waited_s`."""
+        now = self.clock()
+        waited_s, self._waiting_since = now - self._waiting_since, now
+        self._waiting -= 1
+        self.waited_s += waited_s
+        return waited_s
 
     def check(self) -> None:
         """Raises LimitReached when the time is up."""

@@ -18,8 +18,9 @@ from typing import Any
 
 from trellis.environments import kinds
 from trellis.environments.environment import Environment, EnvironmentSpec, Snapshot, StartWorld
-from trellis.models.messages import Message, ToolCall, ToolResult, part_from_json, part_to_json
+from trellis.models.messages import Message, Text, ToolCall, ToolResult, part_from_json, part_to_json
 from trellis.models.model import GenerateConfig, Model, Reply, ToolSpec, Usage
+from trellis.scaffolds.approval import Approve, Decision
 from trellis.scaffolds.budget import Budget, LimitReached
 from trellis.scaffolds.task import Submission, Task
 from trellis.scaffolds.world import World, WorldSnapshot, no_environment, perform
@@ -45,6 +46,7 @@ class _Shared:
     collect: Collect
     tools: Mapping[str, Tool]
     has_world: bool
+    approve: Approve | None = None
     worlds: list[World] = field(default_factory=list)
     branches: set[str] = field(default_factory=set)
     asked: Counter[str] = field(default_factory=Counter)
@@ -87,11 +89,13 @@ class Episode:
         environment: EnvironmentSpec | None,
         header: Mapping[str, Any],
         start_world: StartWorld = EnvironmentSpec.start,
+        approve: Approve | None = None,
     ) -> AsyncIterator[Episode]:
         """Open an episode over `folder/trajectory.jsonl`, or re-open it: recorded effects then answer from the log.
 
         `header["episode"]` identifies the episode and must be the same when it is re-opened. `models` go by role
-        ("main", "judge", ...). On exit every world of the episode is closed.
+        ("main", "judge", ...). `approve` decides on every tool call before it is made; without it all are made. On exit
+        every world of the episode is closed.
 
         Raises:
             LogError: the log is damaged, in use, or another episode's.
@@ -108,7 +112,7 @@ class Episode:
 
         by_name = {tool.spec.name: tool for tool in tools}
         world = World(by_name, start if environment else no_environment, diverged)
-        shared = _Shared(recorder, models, seed, collect, by_name, environment is not None)
+        shared = _Shared(recorder, models, seed, collect, by_name, environment is not None, approve)
         try:
             yield cls("main", task, tools, budget, shared, world)
         finally:
@@ -154,7 +158,8 @@ class Episode:
         return reply
 
     async def act(self, call: ToolCall) -> ToolResult:
-        """Use a tool in this branch's world. The model's mistakes come back as results.
+        """Use a tool in this branch's world. The model's mistakes come back as results, and so do calls that are not
+        approved.
 
         Raises:
             LimitReached: the time is up.
@@ -164,18 +169,44 @@ class Episode:
         recorder = self._shared.recorder
         if not recorder.recorded("act", self.name):
             self.budget.check()
+        refusal = await self._refusal(call, request)
 
         async def answer() -> Mapping[str, Any]:
+            if refusal:
+                return {
+                    "result": part_to_json(ToolResult(call.id, call.name, (Text(refusal),), True)),
+                    "handed_in": None,
+                }
             result, output = await perform(self._shared.tools, call, await self._world.environment())
             return {"result": part_to_json(result, recorder.blobs.store), "handed_in": output.answer}
 
         answered, from_log = await recorder.effect("act", self.name, request, answer)
         result = part_from_json(answered["result"], recorder.blobs.load)
         assert isinstance(result, ToolResult)
-        self._world.remember(call, result, performed=not from_log)
+        if not refusal:  # what was not done is not done again when the world is rebuilt
+            self._world.remember(call, result, performed=not from_log)
         if answered["handed_in"] is not None:
             await self.submit(answered["handed_in"])
         return result
+
+    async def _refusal(self, call: ToolCall, request: Mapping[str, Any]) -> str:
+        """What the model is told of a call that is not approved; empty if it is. Recorded: nobody is asked twice."""
+        approve, budget = self._shared.approve, self.budget
+        if approve is None:
+            return ""
+
+        async def decide() -> Mapping[str, Any]:
+            budget.begin_wait()
+            try:
+                decision = await approve(call, self.name)
+            finally:
+                waited_s = budget.end_wait()
+            return {**decision.to_json(), "waited_s": round(waited_s, 6)}
+
+        answered, from_log = await self._shared.recorder.effect("approval", self.name, request, decide)
+        if from_log:
+            budget.waited_s += answered["waited_s"]
+        return "" if answered["allowed"] else Decision(False, answered["reason"], answered["by"]).refusal
 
     async def use(self, tool: str, **arguments: Any) -> ToolResult:
         """The scaffold's own use of one of its tools; recorded like any other act."""
