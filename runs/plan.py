@@ -66,7 +66,8 @@ class Cell:
 
     def tools(self) -> list[Tool]:
         """Tools of its own for each episode, for they keep state."""
-        return make_tools(self.task.tools if self.agent.choice.tools is None else self.agent.choice.tools)
+        names = self.task.tools if self.agent.choice.tools is None else self.agent.choice.tools
+        return make_tools(names, self.task.answer)
 
 
 @dataclass(frozen=True)
@@ -156,11 +157,11 @@ def make_model(name: str, options: Mapping[str, Any]) -> Model:
         raise UsageError(str(error)) from None
 
 
-def make_tools(names: Sequence[str]) -> list[Tool]:
-    """Raises UsageError: an unknown name."""
+def make_tools(names: Sequence[str], answer: Any = None) -> list[Tool]:
+    """Tools for a task with this type of answer. Raises UsageError: an unknown name."""
     from trellis.tools.catalog import instantiate
 
-    return [instantiate(resolve("tool", name)) for name in names]
+    return [instantiate(resolve("tool", name), answer=answer) for name in names]
 
 
 def _plan_benchmark(choice: BenchmarkChoice, experiment: Experiment) -> PlannedBenchmark:

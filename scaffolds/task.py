@@ -24,6 +24,9 @@ class Task:
     """What a scaffold may use beyond the prompt, by documented key; JSON only. Keys in use: `kind` ("ml", "repository",
     "question"), `test_command` (visible tests of a repository), `submission` (path of the file to hand in),
     `metric` and `lower_is_better` (what a tree search should optimise)."""
+    answer: Any = None
+    """The type of the answer that `submit` takes, as pydantic knows types: `int`, `Literal["A", "B"]`, a `BaseModel`.
+    What does not fit comes back to the model, and the episode goes on. None is free text."""
 
     @property
     def text(self) -> str:
@@ -35,6 +38,7 @@ class Submission:
     """What the agent hands in: an answer, files, or both. Empty when it handed in nothing."""
 
     answer: str = ""
+    """Where the task gives it a type: a text as it is, all else as JSON without spaces and with sorted keys."""
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """Artefacts by name ("submission.csv", "model.patch")."""
 

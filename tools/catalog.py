@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import Any, cast
 
 from trellis.models.model import ToolSpec
 from trellis.tools.tool import Tool
@@ -16,7 +17,7 @@ TOOLS = {
     "apply_patch": "trellis.tools.patch:make",
     "submit": "trellis.tools.submit:make",
 }
-"""Name -> "module:factory". A factory takes no arguments; tools keep state, so each episode has tools of its own."""
+"""Name -> "module:factory". Tools keep state, so each episode has tools of its own."""
 
 
 def make(names: Iterable[str]) -> list[Tool]:
@@ -28,10 +29,14 @@ def make(names: Iterable[str]) -> list[Tool]:
     return [instantiate(_load(name)) for name in names]
 
 
-def instantiate(found: Tool | Callable[[], Tool]) -> Tool:
-    """A tool from what a name stands for: a factory or class, or a tool without state (made by `@tool`) itself."""
+def instantiate(found: Tool | Callable[..., Tool], *, answer: Any = None) -> Tool:
+    """A tool from what a name stands for: a factory or class, or a tool without state (made by `@tool`) itself.
+
+    A factory takes no arguments, or one that is called `answer`: it is given the type of the task's answer.
+    """
     if isinstance(found, type) or not hasattr(found, "spec"):
-        return cast(Callable[[], Tool], found)()
+        factory = cast(Callable[..., Tool], found)
+        return factory(answer=answer) if "answer" in inspect.signature(factory).parameters else factory()
     return cast(Tool, found)
 
 
@@ -40,13 +45,13 @@ def describe() -> list[ToolSpec]:
     return [tool.spec for tool in make(TOOLS)]
 
 
-def _load(name: str) -> Tool | Callable[[], Tool]:
+def _load(name: str) -> Tool | Callable[..., Tool]:
     place = TOOLS.get(name, name)
     module, colon, attribute = place.partition(":")
     if not colon:
         raise ValueError(f"unknown tool {name!r}; known: {', '.join(TOOLS)}, or package.module:factory")
     try:
-        found: Tool | Callable[[], Tool] = getattr(importlib.import_module(module), attribute)
+        found: Tool | Callable[..., Tool] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"tool {name!r} cannot be loaded: {error}") from None
     return found

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from pydantic import ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from trellis.environments.environment import Environment
 from trellis.models.messages import Image
@@ -61,7 +61,7 @@ class FunctionTool:
             for p in parameters
         }
         self._arguments = create_model(function.__name__, __config__=ConfigDict(extra="forbid"), **members)
-        self.spec = ToolSpec(name or function.__name__, description, _schema(self._arguments))
+        self.spec = ToolSpec(name or function.__name__, description, parameters_of(self._arguments))
 
     async def __call__(self, environment: Environment, **arguments: Any) -> Output:
         try:
@@ -105,7 +105,8 @@ def _parse_docstring(doc: str) -> tuple[str, dict[str, str]]:
     return " ".join(head.split()) if "\n\n" not in head else head.strip(), arguments
 
 
-def _schema(arguments: Any) -> Mapping[str, Any]:
+def parameters_of(arguments: type[BaseModel]) -> Mapping[str, Any]:
+    """The JSON Schema of a tool's arguments, without the titles that pydantic adds."""
     schema: dict[str, Any] = arguments.model_json_schema()
     schema.pop("title", None)
     for member in schema.get("properties", {}).values():
