@@ -15,6 +15,7 @@ TOOLS = {
     "python": "trellis.tools.python:make",
     "edit": "trellis.tools.edit:make",
     "apply_patch": "trellis.tools.patch:make",
+    "view_image": "trellis.tools.view_image:make",
     "submit": "trellis.tools.submit:make",
 }
 """Name -> "module:factory". Tools keep state, so each episode has tools of its own."""

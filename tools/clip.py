@@ -82,10 +82,15 @@ async def presentable(
     return clip(text, limit_chars, whole_in=await _keep(environment, text.encode("utf-8", "replace")))
 
 
+async def temporary_folder(environment: Environment) -> str:
+    """The world's folder for temporary files."""
+    folder = await environment.exec('printf %s "${TMPDIR:-/tmp}"', timeout_s=60)
+    return folder.text
+
+
 async def _keep(environment: Environment, data: bytes) -> str:
     """Write a file into the world's folder for temporary files, which is no part of anybody's work."""
-    folder = await environment.exec('printf %s "${TMPDIR:-/tmp}"', timeout_s=60)
-    path = f"{folder.text}/output-{hashlib.sha256(data).hexdigest()[:12]}.txt"
+    path = f"{await temporary_folder(environment)}/output-{hashlib.sha256(data).hexdigest()[:12]}.txt"
     try:
         await environment.write_file(path, data)
     except OSError:  # a world without room for it: what is shown is still true

@@ -196,8 +196,10 @@ def refuse(path: str, error: OSError) -> NoReturn:
 async def _make(environment: Environment, change: Change) -> None:
     path = change.facts.path
     if change.after is None:
-        path = change.facts.link or path  # what was made through a link that led nowhere
-        result = await environment.exec(["bash", "-c", _REMOVE, path, change.facts.folder], timeout_s=60)
+        folder = change.facts.folder
+        if change.facts.link:  # it was made through a link that led nowhere
+            path, folder = change.facts.link, posixpath.dirname(change.facts.link)
+        result = await environment.exec(["bash", "-c", _REMOVE, path, folder], timeout_s=60)
         if not result.ok:
             raise OSError(None, result.text.strip()[:300] or "it cannot be removed")
         return

@@ -36,6 +36,7 @@ def test_every_tool_tells_a_model_all_it_needs() -> None:
         ("python", ["code", "timeout_s"]),
         ("edit", ["command", "path", "view_range", "file_text", "old_str", "new_str", "insert_line"]),
         ("apply_patch", ["input"]),
+        ("view_image", ["path"]),
         ("submit", ["answer"]),
     ],
 )
