@@ -89,6 +89,7 @@ _HISTORIES: WeakKeyDictionary[Environment, _History] = WeakKeyDictionary()
 
 
 def absolute(environment: Environment, path: str) -> str:
+    """Read and written is the same file: `..` goes up in the name, also behind a link."""
     return posixpath.normpath(posixpath.join(environment.workdir, path))
 
 
@@ -119,7 +120,7 @@ async def read(environment: Environment, path: str, known: Facts | None = None) 
             "change it with a command (sed, python3), look at parts of it with view and view_range"
         )
     try:
-        return await environment.read_file(path)
+        return await environment.read_file(absolute(environment, path))
     except OSError as error:
         refuse(path, error)
 

@@ -274,6 +274,12 @@ async def test_a_link_is_followed_and_said(world: Environment, edit: Tool, sourc
     assert (await world.exec("ls; readlink early")).stdout.split() == [b"early", b"link", b"loop", b"src", b"later"]
 
 
+async def test_up_behind_a_link_is_one_place_for_reading_and_writing(world: Environment, edit: Tool) -> None:
+    await world.exec("mkdir -p far/away; ln -s far/away near; echo here > f; echo there > far/f")
+    await do(edit, world, "str_replace", "near/../f", old_str="here", new_str="now")
+    assert (await world.exec("cat f far/f")).stdout == b"now\nthere\n"
+
+
 async def test_a_file_too_large_to_be_read_is_viewed_in_parts(world: Environment, edit: Tool) -> None:
     await world.exec("seq 3000000 > large.txt")
     message = await refusal(edit, world, "view", "large.txt")
