@@ -12,7 +12,7 @@ NUDGE = "Go on with a tool call. When the work is done, hand it in with submit."
 async def react_burst(episode: Episode, messages: list[Message], max_steps: int | None = None) -> None:
     """Converse until this branch hands in, or for `max_steps` replies; `messages` grows by what was said.
 
-    In a task without a world a reply without tool calls is the answer.
+    In a task without a world a reply without tool calls is the answer, unless its type is checked by `submit`.
 
     Raises:
         LimitReached: the budget is spent.
@@ -28,7 +28,11 @@ async def react_burst(episode: Episode, messages: list[Message], max_steps: int 
         for call in reply.tool_calls:
             messages.append((await episode.act(call)).message)
         if not reply.tool_calls:
-            if episode.task.environment is None:
+            if episode.task.environment is None and not _checked(episode):
                 await episode.submit(reply.text)
             else:
                 messages.append(user(NUDGE))
+
+
+def _checked(episode: Episode) -> bool:
+    return episode.task.answer is not None and any(tool.spec.name == "submit" for tool in episode.tools)

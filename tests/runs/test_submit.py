@@ -25,3 +25,12 @@ def test_a_wrong_answer_comes_back_and_the_right_one_counts(
     assert [r["is_error"] for r in results] == [True, False][-steps:]
     if steps == 2:
         assert 'you gave "It is 10."' in results[0]["parts"][0]["text"]
+
+
+def test_words_alone_are_no_typed_answer(trellis: Callable[..., Any], sums: str, tmp_path: Path) -> None:
+    """In a task without a world a reply without tool calls is the answer, but not one that must be checked."""
+    arguments = ["--model", f"{sums}:Adder", "--limit", "1", "--max-steps", "3", "--json"]
+    assert trellis("run", f"{sums}:TypedSums", *arguments).document["outcomes"] == {"limit": 1}
+    assert trellis("run", f"{sums}:Sums", *arguments).document["outcomes"] == {"completed": 1}
+    unoffered = trellis("run", f"{sums}:TypedSums", *arguments, "--tools", "shell")
+    assert unoffered.document["outcomes"] == {"completed": 1}, "where submit is not on offer nothing can check"
