@@ -8,10 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trellis.environments.environment import EnvironmentFault
-from trellis.environments.guest.bytestreams import WINDOW_BYTES
-
-ACKNOWLEDGE_BYTES = WINDOW_BYTES // 4
-"""Taken bytes are told to the guest in portions of at least this size."""
+from trellis.environments.guest.bytestreams import ACKNOWLEDGE_BYTES, WINDOW_BYTES
 
 Send = Callable[..., None]
 """`send(what, payload=, size=)`: one frame about this stream to the guest."""
@@ -28,6 +25,8 @@ class ByteStream:
         self._taken = 0
         self._credit = WINDOW_BYTES
         self._writing_ended = False
+        self.unread = False
+        """Has the reader inside gone? What is written then is thrown away."""
         self.result: tuple[Mapping[str, Any], bytes] | None = None
         """How the program behind it ended, and the end of its standard error."""
         self._waiters: list[asyncio.Future[None]] = []
@@ -81,11 +80,12 @@ class ByteStream:
             self._writing_ended = True
             self._send("end")
 
-    def close(self) -> None:
-        """Give up both directions; what still comes is thrown away. Safe to call twice."""
+    def close(self, *, reset: bool = False) -> None:
+        """Give up both directions; what still comes is thrown away. With `reset`, a connection ends as one that broke.
+        Safe to call twice."""
         if self._fault is None and not (self._ended and self._writing_ended):
             self._writing_ended = True
-            self._send("close")
+            self._send("reset" if reset else "close")
         self._pieces.clear()
         self._ended = True
         self._wake()
@@ -98,6 +98,8 @@ class ByteStream:
                 self._pieces.append(payload)
         elif what == "taken":
             self._credit += facts["size"]
+        elif what == "unread":
+            self.unread = self._writing_ended = True
         elif what == "ended":
             self.result = (facts["result"], payload)
         else:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from trellis.environments.allow import AllowList
 from trellis.environments.bytestreams import ByteStream
 from trellis.environments.channel_process import ChannelProcess
+from trellis.environments.egress import Egress
 from trellis.environments.environment import (
     DEFAULT_TIMEOUT_S,
     EnvironmentFault,
@@ -252,25 +254,54 @@ class ChannelEnvironment:
 
     _label: str
 
-    def __init__(self, spec: EnvironmentSpec, channel: Channel, workdir: str) -> None:
+    def __init__(self, spec: EnvironmentSpec, channel: Channel, workdir: str, on_event: OnEvent = ignore) -> None:
         self.spec = spec
         self.channel = channel
+        self.channel.on_event = on_event
         self.workdir = workdir
+        self._egress = Egress(AllowList.parse(spec.allow), self._happened) if spec.allow else None
 
-    async def greet(self, env: Mapping[str, str], spill: str, interpreter_env: Mapping[str, str] = {}) -> None:
-        """Tell the guest about its world: the variables of every command, and where it may put long output."""
+    async def greet(
+        self,
+        env: Mapping[str, str],
+        spill: str,
+        interpreter_env: Mapping[str, str] = {},
+        neighbours: Iterable[str] = (),
+    ) -> None:
+        """Tell the guest about its world: the variables of every command, where it may put long output, and what to
+        listen on for the host. `neighbours` are hosts that can be reached inside, without the way out.
+
+        Raises:
+            EnvironmentFault: the guest is gone, or cannot listen there.
+        """
+        announced = {} if self._egress is None else self._egress.env(neighbours)
         await self.channel.request(
             "hello",
-            env={**env, **self.spec.env},
+            env={**env, **announced, **self.spec.env},
             workdir=self.workdir,
             spill=spill,
             warm=dict(interpreter_env),
             timeout_s=START_TIMEOUT_S,
         )
+        if self._egress is not None:
+            self.channel.on_stream = self._egress.accept
+            try:
+                await self.channel.request("listen", listeners=[each.to_json() for each in self._egress.listeners])
+            except OSError as error:
+                raise EnvironmentFault(f"the way out of the world cannot be opened: {error.strerror}") from None
+
+    async def hang_up(self) -> None:
+        """Ask the guest to end its world, and end what it was connected to. No event comes after this."""
+        await self.channel.close()
+        if self._egress is not None:
+            await self._egress.close()
 
     async def adopt(self, label: str, on_event: OnEvent) -> None:
         self._label = label
         self.channel.on_event = on_event
+
+    def _happened(self, kind: str, facts: Mapping[str, Any]) -> None:
+        self.channel.on_event(kind, facts)  # whose world this is can change
 
     async def set_up(self) -> None:
         """Run the set-up script of the spec.

@@ -336,6 +336,17 @@ class EnvironmentSpec:
     preload: tuple[str, ...] = ()
     """Modules worth holding loaded for commands `python3 script.py ...`; a hint that changes speed, never results."""
 
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            ValueError: an entry of an allow-list is malformed, or it contradicts the network; one line says what.
+        """
+        if self.allow or self.setup_allow:
+            from trellis.environments.allow import check_policy
+
+            check_policy(self.network, self.allow)
+            check_policy(self.setup_network or self.network, self.setup_allow or (), setting="setup_")
+
     async def start(self, *, label: str, snapshot: Snapshot | None = None, on_event: OnEvent = ignore) -> Environment:
         """Start a world, from a snapshot if one is given (files and set-up are then already in it).
 

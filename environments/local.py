@@ -49,7 +49,8 @@ class LocalEnvironment(ChannelEnvironment):
         return Snapshot("local", folder.name, {"folder": str(folder / "work")})
 
     async def fork(self, snapshot: Snapshot | None = None) -> LocalEnvironment:
-        return await start(self.spec, label=self._label, snapshot=snapshot or await self.snapshot())
+        snapshot = snapshot or await self.snapshot()
+        return await start(self.spec, label=self._label, snapshot=snapshot, on_event=self.channel.on_event)
 
     async def adopt(self, label: str, on_event: OnEvent) -> None:
         await super().adopt(label, on_event)
@@ -62,7 +63,7 @@ class LocalEnvironment(ChannelEnvironment):
 
     async def _close(self) -> None:
         try:
-            await self.channel.close()
+            await self.hang_up()
             await self._launched.ended()
         finally:
             await asyncio.to_thread(store.remove, self._folder)
@@ -74,6 +75,8 @@ async def start(
     """See EnvironmentSpec.start."""
     if not sys.platform.startswith("linux"):
         raise EnvironmentUnavailable(f"a local environment needs Linux, not {sys.platform}: take docker")
+    if spec.allow:
+        raise EnvironmentUnavailable("a local world cannot keep to an allow-list: take sandbox or docker")
     folder = store.new_folder(label)
     try:
         await asyncio.to_thread(_make_folders, spec, folder, snapshot)

@@ -27,6 +27,7 @@ from trellis.environments.docker.engine import (
     labels,
     remove_container,
 )
+from trellis.environments.egress import PORTAL
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, OnEvent, Snapshot, ignore
 from trellis.environments.guest.program import guest_program
 from trellis.environments.variables import INTERPRETER_ENV, SYSTEM_PATH
@@ -38,10 +39,11 @@ DISK_CHECK_S = 15.0
 class DockerEnvironment(ChannelEnvironment):
     def __init__(
         self, spec: EnvironmentSpec, label: str, container: str, workdir: str, stream: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        writer: asyncio.StreamWriter, on_event: OnEvent,
     ) -> None:  # fmt: skip
         reader = Demultiplexer(stream)
-        super().__init__(spec, Channel(f"container {container[:12]}", reader, writer, reader.log), workdir)
+        channel = Channel(f"container {container[:12]}", reader, writer, reader.log)
+        super().__init__(spec, channel, workdir, on_event)
         self._label = label
         self._container = container
         self._disk_watch = asyncio.create_task(self._watch_disk(), name="watch the disk of a container")
@@ -56,7 +58,8 @@ class DockerEnvironment(ChannelEnvironment):
         return Snapshot("docker", image, {"image": image})
 
     async def fork(self, snapshot: Snapshot | None = None) -> DockerEnvironment:
-        return await start(self.spec, label=self._label, snapshot=snapshot or await self.snapshot())
+        snapshot = snapshot or await self.snapshot()
+        return await start(self.spec, label=self._label, snapshot=snapshot, on_event=self.channel.on_event)
 
     async def close(self) -> None:
         if self._closing is None:
@@ -67,7 +70,7 @@ class DockerEnvironment(ChannelEnvironment):
         self._disk_watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._disk_watch
-        await self.channel.close()
+        await self.hang_up()
         await remove_container(self._container)
 
     async def _watch_disk(self) -> None:
@@ -99,7 +102,7 @@ async def start(
         except BaseException:
             writer.close()
             raise
-        world = DockerEnvironment(spec, label, container, workdir, stream, writer)
+        world = DockerEnvironment(spec, label, container, workdir, stream, writer, on_event)
         await world.greet(_command_env(facts, spec), "/tmp")
         if snapshot is None:
             await _check_bash(world, image)
@@ -127,6 +130,8 @@ def _create(spec: EnvironmentSpec, label: str, image: str, workdir: str) -> str:
         nano_cpus=int(min(resources.cpus, os.cpu_count() or 1) * 1e9),
         shm_size=memory // 2,
         network_mode="bridge" if spec.network == "full" else "none",
+        dns=[str(PORTAL)] if spec.allow else None,
+        sysctls={"net.ipv4.ip_unprivileged_port_start": "0"} if spec.allow else None,
         ipc_mode="private",
         ulimits=[Ulimit(name=name, soft=value, hard=value) for name, value in limits.items()],
         log_config=LogConfig(type="none"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING
 from trellis.environments.guest.streams import CHUNK_BYTES, Loop
 
 WINDOW_BYTES = 1 << 20
+ACKNOWLEDGE_BYTES = WINDOW_BYTES // 4
+"""Taken bytes are told to the other side in portions of at least this size."""
 
 if TYPE_CHECKING:
     Send = Callable[..., None]
@@ -36,9 +39,12 @@ class ByteStream:
         self._source, self._sink = source, sink
         self._closed = closed
         self._credit = WINDOW_BYTES
+        self._taken = 0
         self._waiting = bytearray()
         self._reading = self._source_open = self._sink_open = True
         self._ending = self._writing = False
+        self._shut = True
+        """Is the end of what the host sends to be told to the reader of `sink`?"""
         for fd in (source, sink):
             os.set_blocking(fd, False)
         loop.watch(source, self._readable)
@@ -62,7 +68,11 @@ class ByteStream:
         self._ending = True
         self._write()
 
-    def close(self) -> None:
+    def close(self, *, reset: bool = False) -> None:
+        """Give up both directions; with `reset`, a connection ends as one that broke."""
+        if reset and self._sink_open:
+            _break(self._sink)
+            self._shut = False
         self._close_source()
         self._close_sink()
 
@@ -71,7 +81,8 @@ class ByteStream:
             data = os.read(self._source, min(CHUNK_BYTES, self._credit))
         except BlockingIOError:
             return
-        except OSError:  # a connection that was reset: for the host, the end
+        except OSError:  # a connection that was reset
+            self._lose_reader()
             data = b""
         if not data:
             self._close_source()
@@ -95,9 +106,8 @@ class ByteStream:
                 self._writing = True
                 self._loop.watch_writable(self._sink, self._write)
             return
-        except OSError:  # nobody reads
-            self._acknowledge(len(self._waiting))
-            self._close_sink()
+        except OSError:
+            self._lose_reader()
             return
         if self._writing:
             self._writing = False
@@ -105,9 +115,18 @@ class ByteStream:
         if self._ending:
             self._close_sink()
 
+    def _lose_reader(self) -> None:
+        """Nobody reads what the host sends."""
+        if self._sink_open:
+            self._send({"stream": self._number, "what": "unread"})
+            self._acknowledge(len(self._waiting))
+            self._close_sink()
+
     def _acknowledge(self, size: int) -> None:
-        if size:
-            self._send({"stream": self._number, "what": "taken", "size": size})
+        self._taken += size
+        if self._taken >= ACKNOWLEDGE_BYTES:
+            self._send({"stream": self._number, "what": "taken", "size": self._taken})
+            self._taken = 0
 
     def _close_source(self) -> None:
         if not self._source_open:
@@ -127,7 +146,8 @@ class ByteStream:
         if self._writing:
             self._writing = False
             self._loop.unwatch(self._sink)
-        _shut_writing(self._sink)
+        if self._shut:
+            _shut_writing(self._sink)
         os.close(self._sink)
         self._when_both_are_closed()
 
@@ -142,3 +162,11 @@ def _shut_writing(fd: int) -> None:
         return
     with suppress(OSError), socket.socket(fileno=os.dup(fd)) as duplicate:
         duplicate.shutdown(socket.SHUT_WR)
+
+
+def _break(fd: int) -> None:
+    """Let the other end of a socket see that the connection broke, when it is closed."""
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        return
+    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as duplicate:
+        duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from trellis.environments.guest.bash import SCRIPT_FD, Shell
 from trellis.environments.guest.bytestreams import ByteStream
 from trellis.environments.guest.launcher import Launcher
+from trellis.environments.guest.portal import Portal
 from trellis.environments.guest.processes import (
     PR_SET_CHILD_SUBREAPER,
     PR_SET_DUMPABLE,
@@ -108,6 +109,7 @@ class Guest:
         self._commands: dict[int, Process] = {}
         self._shells: dict[int, Shell] = {}
         self._streams: dict[int, ByteStream] = {}
+        self._portal = Portal(self.loop, self.offer_stream)
         self.loop.watch(channel.source, self._receive)
 
     def run(self) -> NoReturn:
@@ -263,6 +265,12 @@ class Guest:
         self._channel.send({"stream": number, "what": "opened", "facts": facts})
         self.open_stream(number, source, sink)
 
+    def _op_listen(self, _: int, answer: Answer, __: bytes, *, listeners: list[dict[str, Any]]) -> None:
+        """Hand connections to these addresses of the world to the host from now on."""
+        for number, listener in enumerate(listeners):
+            self._portal.listen(number, **listener)
+        answer({})
+
     def tell(self, event: str, facts: Mapping[str, Any]) -> None:
         """Report something that the host did not ask for."""
         self._channel.send({"event": event, "facts": facts})
@@ -283,7 +291,7 @@ class Guest:
         elif what == "end":
             stream.end()
         else:
-            stream.close()
+            stream.close(reset=what == "reset")
 
     def _op_cancel(self, _: int, answer: Answer, __: bytes, *, target: int) -> None:
         if target in self._commands:

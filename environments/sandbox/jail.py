@@ -76,6 +76,8 @@ class Jail:
     masked_packages: tuple[str, ...]
     """Python packages below the visible ones that cannot be imported inside."""
     network: bool
+    nameserver: str
+    """Who answers questions for names, of a world without a network; empty for nobody."""
     pids: int
     memory_bytes: int
     memory_by_cgroup: bool
@@ -146,6 +148,7 @@ def enter(jail: Jail, held: int) -> None:
     _build_root(jail)
     if not jail.network:
         _raise_loopback()
+        Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0")
     _check(_libc.sethostname(b"trellis", 7), "sethostname")
     user_sysctls = os.open("/proc/sys/user", os.O_PATH)
     for name in PROC_READ_ONLY:
@@ -189,7 +192,7 @@ def _build_root(jail: Jail) -> None:
     (root / jail.workdir.lstrip("/")).mkdir(parents=True, exist_ok=True)
     _show_system(root)
     _mount_writable(jail, root)
-    _show_etc(root, jail.network)
+    _show_etc(root, jail)
     for path in jail.visible:
         _show(root, path)
     _mask(root, jail)
@@ -223,7 +226,7 @@ def _show(root: Path, path: str) -> None:
     _bind(path, str(target))
 
 
-def _show_etc(root: Path, network: bool) -> None:
+def _show_etc(root: Path, jail: Jail) -> None:
     etc = root / "etc"
     (etc / "passwd").write_text(
         f"root:x:0:0:root:/root:/usr/sbin/nologin\nagent:x:{INSIDE_UID}:{INSIDE_UID}::/home/agent:/bin/bash\n"
@@ -231,7 +234,9 @@ def _show_etc(root: Path, network: bool) -> None:
     (etc / "group").write_text(f"root:x:0:\nagent:x:{INSIDE_UID}:\n")
     (etc / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     (etc / "hostname").write_text("trellis\n")
-    for name in (*ETC, "resolv.conf") if network else ETC:
+    if jail.nameserver:
+        (etc / "resolv.conf").write_text(f"nameserver {jail.nameserver}\n")
+    for name in (*ETC, "resolv.conf") if jail.network else ETC:
         if Path("/etc", name).exists():
             _show(root, f"/etc/{name}")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from trellis.environments import files, store
 from trellis.environments.channel import Channel, ChannelEnvironment, snapshot_data
+from trellis.environments.egress import PORTAL
 from trellis.environments.environment import (
     EnvironmentFault,
     EnvironmentSpec,
@@ -39,7 +40,9 @@ DISK_CHECK_S = 3.0
 
 
 class Sandbox(ChannelEnvironment):
-    def __init__(self, spec: EnvironmentSpec, label: str, folder: Path, jail: Jail, launched: Launched) -> None:
+    def __init__(
+        self, spec: EnvironmentSpec, label: str, folder: Path, jail: Jail, launched: Launched, on_event: OnEvent
+    ) -> None:
         log = folder / "guest.log"
         channel = Channel(
             "the sandbox",
@@ -47,7 +50,7 @@ class Sandbox(ChannelEnvironment):
             launched.writer,
             lambda: log.read_text("utf-8", "replace")[-2000:] if log.exists() else "",
         )
-        super().__init__(spec, channel, jail.workdir)
+        super().__init__(spec, channel, jail.workdir, on_event)
         self._label = label
         self._folder = folder
         self._jail = jail
@@ -67,7 +70,8 @@ class Sandbox(ChannelEnvironment):
         return Snapshot("sandbox", layers[0].partition("/")[0], {"layers": layers, "workdir": self.workdir})
 
     async def fork(self, snapshot: Snapshot | None = None) -> Sandbox:
-        return await start(self.spec, label=self._label, snapshot=snapshot or await self.snapshot())
+        snapshot = snapshot or await self.snapshot()
+        return await start(self.spec, label=self._label, snapshot=snapshot, on_event=self.channel.on_event)
 
     async def adopt(self, label: str, on_event: OnEvent) -> None:
         await super().adopt(label, on_event)
@@ -96,7 +100,7 @@ class Sandbox(ChannelEnvironment):
         self._disk_watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._disk_watch
-        await self.channel.close()
+        await self.hang_up()
         await self._launched.ended()
 
     async def _watch_disk(self) -> None:
@@ -116,22 +120,22 @@ async def start(
             f"the sandbox needs Linux, not {sys.platform}: take docker, or local for trusted code"
         )
     if snapshot is not None:
-        return await _start(spec, label, snapshot_data(snapshot, "sandbox")["layers"])
+        return await _start(spec, label, snapshot_data(snapshot, "sandbox")["layers"], on_event)
     layers = [await asyncio.to_thread(_base_layer)]
     if spec.files:
         layers.insert(0, await asyncio.to_thread(_layer_of_files, spec, label))
     if spec.setup:
-        world = await _start(spec, label, layers)
+        world = await _start(spec, label, layers, on_event)
         try:
             await world.set_up()
             layers.insert(0, await world.seal())
         except BaseException:
             await world.close()
             raise
-    return await _start(spec, label, layers)
+    return await _start(spec, label, layers, on_event)
 
 
-async def _start(spec: EnvironmentSpec, label: str, layers: Sequence[str]) -> Sandbox:
+async def _start(spec: EnvironmentSpec, label: str, layers: Sequence[str], on_event: OnEvent) -> Sandbox:
     if len(layers) > MAX_LAYERS:
         raise EnvironmentFault(f"a sandbox can be forked {MAX_LAYERS} deep, not deeper")
     for layer in layers:
@@ -145,7 +149,7 @@ async def _start(spec: EnvironmentSpec, label: str, layers: Sequence[str]) -> Sa
             (folder / part).mkdir()
         jail = _jail(spec, folder, layers, memory_by_cgroup)
         launched = await launch(folder / "guest.log", jail=jail, cgroups=groups, preload=spec.preload)
-        world = Sandbox(spec, label, folder, jail, launched)
+        world = Sandbox(spec, label, folder, jail, launched, on_event)
     except BaseException:
         await asyncio.to_thread(store.remove, folder)
         raise
@@ -170,6 +174,7 @@ def _jail(spec: EnvironmentSpec, folder: Path, layers: Sequence[str], memory_by_
         masked=seen.masked,
         masked_packages=seen.masked_packages,
         network=spec.network == "full",
+        nameserver=str(PORTAL) if spec.allow else "",
         pids=spec.resources.pids,
         memory_bytes=spec.resources.memory_mb << 20,
         memory_by_cgroup=memory_by_cgroup,
