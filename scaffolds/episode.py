@@ -103,15 +103,19 @@ class Episode:
         recorder = Recorder(folder, header)
         budget.clock = lambda: recorder.now
 
-        async def start(snapshot: Snapshot | None) -> Environment:
+        async def start(snapshot: Snapshot | None, branch: str) -> Environment:
             assert environment is not None
-            return await start_world(environment, label=label, snapshot=snapshot)
+
+            def happened(kind: str, facts: Mapping[str, Any]) -> None:
+                recorder.event(f"environment.{kind}", branch, facts=facts)
+
+            return await start_world(environment, label=label, snapshot=snapshot, on_event=happened)
 
         def diverged(call: ToolCall, recorded: ToolResult, now: ToolResult) -> None:
             recorder.event("divergence", "main", call=call.id, tool=call.name, recorded=recorded.text, now=now.text)
 
         by_name = {tool.spec.name: tool for tool in tools}
-        world = World(by_name, start if environment else no_environment, diverged)
+        world = World("main", by_name, start if environment else no_environment, diverged)
         shared = _Shared(recorder, models, seed, collect, by_name, environment is not None, approve)
         try:
             yield cls("main", task, tools, budget, shared, world)
@@ -228,7 +232,7 @@ class Episode:
         self._shared.branches.add(full)
         origin = at or await self._world.snapshot()
         self._shared.recorder.once("branch", full, origin=origin.world is self._world, position=origin.position)
-        child = Episode(full, self.task, self.tools, self.budget, self._shared, self._world.fork(origin))
+        child = Episode(full, self.task, self.tools, self.budget, self._shared, self._world.fork(full, origin))
         try:
             yield child
         finally:

@@ -16,7 +16,8 @@ from trellis.environments.environment import Environment, Snapshot
 from trellis.models.messages import Image, Text, ToolCall, ToolResult
 from trellis.tools.tool import Output, Tool, ToolError
 
-Start = Callable[[Snapshot | None], Awaitable[Environment]]
+Start = Callable[[Snapshot | None, str], Awaitable[Environment]]
+"""`start(snapshot, branch)`: the branch is where the log tells of what happens in it unasked."""
 Diverged = Callable[[ToolCall, ToolResult, ToolResult], None]
 
 
@@ -79,11 +80,13 @@ class World:
 
     def __init__(
         self,
+        branch: str,
         tools: Mapping[str, Tool],
         start: Start,
         diverged: Diverged,
         origin: WorldSnapshot | None = None,
     ) -> None:
+        self._branch = branch
         self._tools = tools
         self._start = start
         self._diverged = diverged
@@ -114,7 +117,8 @@ class World:
         async with self._lock:
             if self._environment is None:
                 self._performed = 0
-                self._environment = await self._start(await self._origin.files() if self._origin else None)
+                origin = await self._origin.files() if self._origin else None
+                self._environment = await self._start(origin, self._branch)
             await self._perform_up_to(len(self._calls), self._environment)
             return self._environment
 
@@ -127,16 +131,16 @@ class World:
             self._snapshots[position] = WorldSnapshot(self, position, captured)
         return self._snapshots[position]
 
-    def fork(self, origin: WorldSnapshot) -> World:
+    def fork(self, branch: str, origin: WorldSnapshot) -> World:
         """A world of its own that begins where `origin` is."""
-        return World(self._tools, self._start, self._diverged, origin)
+        return World(branch, self._tools, self._start, self._diverged, origin)
 
     async def rebuild(self, position: int) -> Snapshot | None:
         """Make the files after `position` calls again, in an environment of their own."""
         origin = await self._origin.files() if self._origin else None
         if position == 0 and origin is not None:
             return origin
-        environment = await self._start(origin)
+        environment = await self._start(origin, self._branch)
         try:
             for call, recorded in self._calls[:position]:
                 await self._again(call, recorded, environment)
@@ -160,7 +164,7 @@ class World:
             self._diverged(call, recorded, result)
 
 
-def no_environment(_: Snapshot | None) -> Any:
+def no_environment(_: Snapshot | None, __: str) -> Any:
     """`Start` of a task without a world."""
 
     async def start() -> Any:
