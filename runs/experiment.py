@@ -12,8 +12,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from trellis.environments.allow import check_policy
 from trellis.environments.environment import EnvironmentSpec, Resources
 from trellis.runs import toml
 from trellis.runs.errors import UsageError, known
@@ -95,15 +96,34 @@ class EnvironmentChoice(_Settings):
     image: str | None = None
     """Docker image instead of the tasks' own."""
     network: Literal["none", "full"] | None = None
-    """Instead of what the tasks say."""
+    """Instead of what the tasks say, for the agents' worlds; a grader's stay as their benchmark has them."""
+    allow: tuple[str, ...] | None = None
+    """With network "none": "host:port" that the agents' worlds reach all the same, instead of what the tasks say."""
     cpus: float | None = Field(default=None, gt=0)
     memory_mb: int | None = Field(default=None, ge=16)
     disk_mb: int | None = Field(default=None, ge=1)
     pids: int | None = Field(default=None, ge=1)
 
+    @field_validator("allow", mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        """ "a:1,b:2" is short for a list of the two."""
+        return tuple(entry.strip() for entry in value.split(",")) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        check_policy(self.network or "none", self.allow or ())
+        if self.allow and self.kind == "local":
+            raise ValueError("allow: a local world cannot keep to it; take kind sandbox or docker")
+        return self
+
     def of(self, spec: EnvironmentSpec) -> EnvironmentSpec:
         """A task's recipe with what the run decides."""
         given = self.model_dump(exclude_none=True)
+        if self.network == "full":
+            given["allow"] = ()
+        elif self.allow:
+            given["network"] = "none"
         if self.kind == "auto":
             del given["kind"]
         resources = {f.name: given.pop(f.name) for f in fields(Resources) if f.name in given}

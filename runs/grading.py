@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from trellis.benchmarks.benchmark import GraderFault
 from trellis.environments.environment import Environment, EnvironmentSpec, StartWorld
@@ -30,7 +31,8 @@ class EpisodeGrader:
         self.judge_cost_usd: float | None = 0.0
 
     async def start(self, spec: EnvironmentSpec) -> Environment:
-        world = await self._start_world(self._of_run(spec), label=self._label)
+        sealed = replace(self._of_run(spec), network=spec.network, allow=spec.allow)  # the agents' way out is not ours
+        world = await self._start_world(sealed, label=self._label)
         self._worlds.append(world)
         return world
 
