@@ -45,10 +45,10 @@ class ChannelProcess:
 
     async def close(self) -> None:
         with suppress(EnvironmentFault):
-            self._stream.close()
-            if self._stream.result is None:
+            if self._stream.result is None:  # first of all: a program that ends because its input does leaves others
                 await self._channel.request("cancel", target=self._number)
-                await self._stream.until_ended()
+            self._stream.close()
+            await self._stream.until_ended()
 
     def refuse(self, why: str) -> None:
         """It could not even begin."""

@@ -6,7 +6,8 @@ import base64
 import functools
 import json
 import zlib
-from pathlib import Path
+from collections.abc import Sequence
+from importlib import resources
 
 PARTS = ("processes", "supervisor", "streams", "bytestreams", "portal", "launcher", "bash", "main")
 
@@ -17,15 +18,23 @@ for name, source in json.loads(zlib.decompress(base64.b85decode({packed!r}))):
     module = types.ModuleType(name)
     sys.modules[name] = module
     exec(compile(source, name, "exec"), module.__dict__)
-sys.modules["trellis.environments.guest.main"].main()
+sys.modules[{main!r}].main()
 """
 
 
 @functools.cache
 def guest_program() -> str:
     """What to run as `python3 -I -S -c TEXT`."""
-    sources = [
-        (f"trellis.environments.guest.{part}", Path(__file__).with_name(f"{part}.py").read_text("utf-8"))
-        for part in PARTS
-    ]
-    return _BOOT.format(packed=base64.b85encode(zlib.compress(json.dumps(sources).encode(), 9)).decode())
+    return pack([f"trellis.environments.guest.{part}" for part in PARTS])
+
+
+def pack(modules: Sequence[str]) -> str:
+    """Modules as one text, each after those it imports; running it calls `main` of the last one."""
+    sources = [(module, _source(module)) for module in modules]
+    packed = base64.b85encode(zlib.compress(json.dumps(sources).encode(), 9)).decode()
+    return _BOOT.format(packed=packed, main=modules[-1])
+
+
+def _source(module: str) -> str:
+    package, _, name = module.rpartition(".")
+    return resources.files(package).joinpath(f"{name}.py").read_text("utf-8")

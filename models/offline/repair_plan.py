@@ -63,7 +63,7 @@ def shell(command: str) -> Act:
 
 
 def python(code: str) -> Act:
-    return Act("python", {"code": code})
+    return Act("python", {"code": code, "fresh": True})
 
 
 SUBMIT = Act("submit", {})

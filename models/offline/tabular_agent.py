@@ -48,7 +48,7 @@ def act(messages: Sequence[Message], tools: set[str], coder: Coder, *, patience:
     thought, code = _next(scripts, reading, coder, patience, max_scripts)
     if not code:
         return _hand_in(tools, thought)
-    return thought, runner, {"code": code} if runner == "python" else {"command": _heredoc(code)}
+    return thought, runner, {"code": code, "fresh": True} if runner == "python" else {"command": _heredoc(code)}
 
 
 def _next(

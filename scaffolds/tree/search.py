@@ -93,7 +93,7 @@ class Tree(ScaffoldOptions):
         )
 
     async def _run(self, branch: Episode, code: str) -> Run:
-        result = await branch.use("python", code=code, timeout_s=self.exec_timeout_s)
+        result = await branch.use("python", code=code, timeout_s=self.exec_timeout_s, fresh=True)
         path = branch.task.facts.get("submission")
         exists = path is None or await _exists(branch, path)
         facts = result.data

@@ -60,6 +60,19 @@ async def test_a_lost_world_is_rebuilt_by_the_recorded_calls(tmp_path: Path) -> 
     assert "divergence" not in started(tmp_path)
 
 
+async def test_the_variables_of_cells_come_back_with_a_rebuilt_world(tmp_path: Path) -> None:
+    async def work(opened: Episode) -> list[str]:
+        cells = ("x = 20", "def f(): return x\nf", "1 / 0", "import os; os._exit(3)", "x = 21")
+        return [(await opened.use("python", code=code)).text for code in cells]
+
+    async with episode(tmp_path) as opened:
+        first = await work(opened)
+    async with episode(tmp_path) as opened:
+        assert await work(opened) == first
+        assert (await opened.use("python", code="x * 2, 'f' in globals()")).text == "(42, False)"
+    assert "divergence" not in started(tmp_path)
+
+
 async def test_an_episode_answered_from_its_log_starts_no_world(tmp_path: Path) -> None:
     async def work(opened: Episode) -> tuple[str, Submission]:
         said = await shell(opened, "echo one > a.txt; cat a.txt")
