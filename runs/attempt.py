@@ -81,6 +81,7 @@ class Attempt:
             header=self._header(),
             start_world=self._run.pool.start,
             approve=self._run.approvals.of(cell.key),
+            toolsets=cell.toolsets(),
         ) as episode:
             outcome, limit = await self._solve(episode)
             submission = await episode.finish()

@@ -17,7 +17,7 @@ from trellis.runs import table, text
 from trellis.runs.errors import UsageError
 from trellis.runs.flags import as_json
 
-EXTRAS = {"mle": ("pandas", "sklearn", "yaml"), "swelancer": ("pytest",), "browser": ("playwright",)}
+EXTRAS = {"mle": ("pandas", "sklearn", "yaml"), "swelancer": ("pytest",), "browser": ("playwright",), "mcp": ("mcp",)}
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 LOW_DISK_GB = 5.0
 

@@ -22,6 +22,7 @@ from trellis.runs.options import problems
 from trellis.runs.registry import anchored, split_benchmark
 from trellis.scaffolds.approval import Rule
 from trellis.scaffolds.budget import Budget
+from trellis.tools.mcp import McpServer
 
 Options = dict[str, Any]
 
@@ -81,6 +82,8 @@ class AgentChoice(_Settings):
     """Models of other roles ("review", ...); a role that is not named here is the main model's."""
     tools: tuple[str, ...] | None = None
     """Names of tools instead of those that the benchmark offers."""
+    mcp: tuple[McpServer, ...] = ()
+    """MCP servers whose tools it gets besides: tables `[[agents.mcp]]`."""
     on: str = "*"
     """Glob over benchmarks ("mle*"): this agent meets only these."""
 
@@ -156,6 +159,8 @@ class Experiment(_Settings):
     """Tables `[[benchmarks]]`, or texts such as "mle:sample"."""
     agents: tuple[AgentChoice, ...] = Field(min_length=1)
     """Tables `[[agents]]`."""
+    mcp: tuple[McpServer, ...] = ()
+    """MCP servers whose tools every agent gets: tables `[[mcp]]`."""
     epochs: int = Field(default=1, ge=1)
     """Episodes of each agent at each task."""
     seed: int = 0
@@ -186,6 +191,9 @@ class Experiment(_Settings):
                 if count > 1:
                     raise ValueError(f"{count} {what}s are called {name!r}; give each a name of its own")
         for agent in agents:
+            for name, count in Counter(server.name for server in (*self.mcp, *agent.mcp)).items():
+                if count > 1:
+                    raise ValueError(f"{count} MCP servers of agent {agent.name!r} are called {name!r}")
             if not any(agent.meets(b) for b in self.benchmarks):
                 labels = ", ".join(b.label for b in self.benchmarks)
                 raise ValueError(f"agent {agent.name!r} meets no benchmark: on = {agent.on!r} matches none of {labels}")
@@ -263,8 +271,11 @@ def _settings_at(path: tuple[str | int, ...]) -> list[str]:
         "environment": EnvironmentChoice,
         "budget": BudgetChoice,
         "approval": Rule,
+        "mcp": McpServer,
     }
-    return list((tables[str(path[0])] if path else Experiment).model_fields)
+    if not path:
+        return list(Experiment.model_fields)
+    return list(tables["mcp" if "mcp" in path else str(path[0])].model_fields)
 
 
 def _anchor(experiment: Experiment, folder: Path) -> Experiment:

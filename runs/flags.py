@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -29,6 +30,8 @@ _OPTIONS = (
     click.option("-B", "benchmark_options", multiple=True, metavar="KEY=VALUE", help="Benchmark option."),
     click.option("-E", "environment_options", multiple=True, metavar="KEY=VALUE", help="Environment option."),
     click.option("--tools", metavar="A,B", help="Tools instead of those that the benchmark offers."),
+    click.option("--mcp", "mcp", multiple=True, metavar="NAME=COMMAND|URL",
+                 help="MCP server whose tools are offered as well; a command is started in each world."),
     click.option("--tasks", metavar="GLOB", help="Only tasks whose id matches; several globs with commas."),
     click.option("--limit", type=click.IntRange(1), help="At most so many tasks."),
     click.option("--epochs", type=click.IntRange(1), help="Episodes of each agent at each task. [1]"),
@@ -77,7 +80,7 @@ def settings_from(benchmark: str, flags: Mapping[str, Any]) -> dict[str, Any]:
     chosen = {"name": benchmark, "options": parse_options(flags["benchmark_options"], "-B"),
               **task_flags(flags)}  # fmt: skip
     agents = [{**agent, "scaffold": scaffold, "options": options[scaffold]} for scaffold in scaffolds]
-    return {"benchmarks": [chosen], "agents": agents, **overrides(flags)}
+    return {"benchmarks": [chosen], "agents": agents, "mcp": _servers(flags["mcp"]), **overrides(flags)}
 
 
 def task_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,7 +101,7 @@ def overrides(flags: Mapping[str, Any]) -> dict[str, Any]:
 def only_for_benchmarks(flags: Mapping[str, Any]) -> None:
     """Raises UsageError: a flag that an experiment file decides."""
     names = {"scaffolds": "--scaffold", "models": "--model", "scaffold_options": "-S", "model_options": "-M",
-             "benchmark_options": "-B", "tools": "--tools"}  # fmt: skip
+             "benchmark_options": "-B", "tools": "--tools", "mcp": "--mcp"}  # fmt: skip
     for name, flag in names.items():
         if flags[name]:
             raise UsageError(f"{flag} goes with a benchmark; an experiment file says this itself")
@@ -130,6 +133,21 @@ def _models(texts: tuple[str, ...]) -> tuple[str, dict[str, str]]:
         else:
             main = name if equals and role == "main" else text
     return main, roles
+
+
+def _servers(texts: tuple[str, ...]) -> list[dict[str, Any]]:
+    servers = []
+    for text in texts:
+        name, equals, place = text.partition("=")
+        try:
+            command = shlex.split(place)
+        except ValueError as error:
+            raise UsageError(f"--mcp {text}: {error}") from None
+        if not equals or not command:
+            raise UsageError(f"--mcp {text}: expected NAME=COMMAND or NAME=URL")
+        url = place.startswith(("http://", "https://"))
+        servers.append({"name": name, "url": place} if url else {"name": name, "command": command})
+    return servers
 
 
 def _scaffold_options(scaffolds: list[str], pairs: tuple[str, ...]) -> dict[str, dict[str, Any]]:

@@ -20,6 +20,7 @@ from trellis.runs.results import Key
 from trellis.scaffolds.baselines import Noop, Oracle
 from trellis.scaffolds.scaffold import Scaffold
 from trellis.scaffolds.task import Task
+from trellis.tools.mcp import McpServer, McpTools
 from trellis.tools.tool import Tool
 
 
@@ -59,6 +60,7 @@ class Cell:
     epoch: int
     seed: int
     environment: EnvironmentSpec | None
+    mcp: tuple[McpServer, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -68,6 +70,10 @@ class Cell:
         """Tools of its own for each episode, for they keep state."""
         names = self.task.tools if self.agent.choice.tools is None else self.agent.choice.tools
         return make_tools(names, self.task.answer)
+
+    def toolsets(self) -> list[McpTools]:
+        """Likewise, for each episode."""
+        return [McpTools(server) for server in self.mcp]
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ def make_plan(experiment: Experiment, *, only_to_score: bool = False) -> Plan:
         make_tools(agent.choice.tools or ())
     cells = [
         Cell(planned, agent, task, epoch, episode_seed(experiment.seed, planned.label, task.id, epoch),
-             _world(task, experiment))
+             _world(task, experiment), (*experiment.mcp, *agent.choice.mcp))
         for epoch in range(1, experiment.epochs + 1)
         for planned in benchmarks
         for task in planned.tasks

@@ -17,14 +17,14 @@ from random import Random
 from typing import Any
 
 from trellis.environments import kinds
-from trellis.environments.environment import Environment, EnvironmentSpec, Snapshot, StartWorld
+from trellis.environments.environment import Environment, EnvironmentFault, EnvironmentSpec, Snapshot, StartWorld
 from trellis.models.messages import Message, Text, ToolCall, ToolResult, part_from_json, part_to_json
 from trellis.models.model import GenerateConfig, Model, Reply, ToolSpec, Usage
 from trellis.scaffolds.approval import Approve, Decision
 from trellis.scaffolds.budget import Budget, LimitReached
 from trellis.scaffolds.task import Submission, Task
 from trellis.scaffolds.world import World, WorldSnapshot, no_environment, perform
-from trellis.tools.tool import Tool
+from trellis.tools.tool import Tool, ToolOfSet, Toolset
 from trellis.trajectories.recorder import Recorder
 
 __all__ = ["Budget", "Episode", "LimitReached", "Refused", "WorldSnapshot"]
@@ -44,7 +44,8 @@ class _Shared:
     models: Mapping[str, Model]
     seed: int
     collect: Collect
-    tools: Mapping[str, Tool]
+    tools: dict[str, Tool]
+    """By name; worlds share it."""
     has_world: bool
     approve: Approve | None = None
     worlds: list[World] = field(default_factory=list)
@@ -90,15 +91,17 @@ class Episode:
         header: Mapping[str, Any],
         start_world: StartWorld = EnvironmentSpec.start,
         approve: Approve | None = None,
+        toolsets: Sequence[Toolset] = (),
     ) -> AsyncIterator[Episode]:
         """Open an episode over `folder/trajectory.jsonl`, or re-open it: recorded effects then answer from the log.
 
         `header["episode"]` identifies the episode and must be the same when it is re-opened. `models` go by role
-        ("main", "judge", ...). `approve` decides on every tool call before it is made; without it all are made. On exit
-        every world of the episode is closed.
+        ("main", "judge", ...). What the `toolsets` offer comes after the `tools`. `approve` decides on every tool call
+        before it is made; without it all are made. On exit every world of the episode is closed.
 
         Raises:
             LogError: the log is damaged, in use, or another episode's.
+            EnvironmentFault: a toolset cannot be used.
         """
         recorder = Recorder(folder, header)
         budget.clock = lambda: recorder.now
@@ -117,10 +120,15 @@ class Episode:
         by_name = {tool.spec.name: tool for tool in tools}
         world = World("main", by_name, start if environment else no_environment, diverged)
         shared = _Shared(recorder, models, seed, collect, by_name, environment is not None, approve)
+        episode = cls("main", task, tools, budget, shared, world)
         try:
-            yield cls("main", task, tools, budget, shared, world)
+            for toolset in toolsets:
+                await episode._discover(toolset)
+            yield episode
         finally:
             try:
+                for toolset in toolsets:
+                    await toolset.close()
                 await shared.close_worlds()
                 if environment is not None:
                     await kinds.reap(label)
@@ -319,6 +327,21 @@ class Episode:
     def note(self, kind: str, **data: Any) -> None:
         """A scaffold's own event (a search node, a plan), for viewers and converters."""
         self._shared.recorder.once(f"note.{kind}", self.name, data=data)
+
+    async def _discover(self, toolset: Toolset) -> None:
+        """Learn what a toolset offers, once: a recorded effect, so that a resume or replay needs no server for it."""
+
+        async def ask() -> Mapping[str, Any]:
+            specs = await toolset.discover(await self._world.environment())
+            return {"tools": [spec.to_json() for spec in specs]}
+
+        answered, _ = await self._shared.recorder.effect("discover", self.name, {"toolset": toolset.name}, ask)
+        for found in answered["tools"]:
+            spec = ToolSpec(**found)
+            if spec.name in self._shared.tools:
+                raise EnvironmentFault(f"two tools are called {spec.name}; give the server {toolset.name} another name")
+            self._shared.tools[spec.name] = ToolOfSet(toolset, spec)
+        self.tools = tuple(self._shared.tools.values())
 
     async def _ask(
         self,

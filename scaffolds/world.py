@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from trellis.environments.environment import Environment, Snapshot
 from trellis.models.messages import Image, Text, ToolCall, ToolResult
-from trellis.tools.tool import Output, Tool, ToolError
+from trellis.tools.tool import Output, Tool, ToolError, ToolOfSet
 
 Start = Callable[[Snapshot | None, str], Awaitable[Environment]]
 """`start(snapshot, branch)`: the branch is where the log tells of what happens in it unasked."""
@@ -159,6 +159,9 @@ class World:
             self._performed += 1
 
     async def _again(self, call: ToolCall, recorded: ToolResult, environment: Environment) -> None:
+        tool = self._tools.get(call.name)
+        if isinstance(tool, ToolOfSet) and not tool.toolset.in_world:
+            return  # what it did out there is done
         result, _ = await perform(self._tools, call, environment)
         if result.text != recorded.text:
             self._diverged(call, recorded, result)

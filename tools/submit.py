@@ -37,7 +37,7 @@ class TypedSubmit:
         arguments = create_model("submit", __config__=ConfigDict(extra="forbid"), answer=field)
         self.spec = ToolSpec("submit", TYPED, parameters_of(arguments))
 
-    async def __call__(self, environment: Environment, **arguments: Any) -> Output:
+    async def __call__(self, environment: Environment, /, **arguments: Any) -> Output:
         if unknown := sorted(arguments.keys() - {"answer"}):
             raise ToolError(f"submit takes only answer, not {', '.join(unknown)}")
         if "answer" not in arguments:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -36,7 +36,7 @@ class Tool(Protocol):
     @property
     def spec(self) -> ToolSpec: ...
 
-    async def __call__(self, environment: Environment, **arguments: Any) -> Output:
+    async def __call__(self, environment: Environment, /, **arguments: Any) -> Output:
         """Use the tool in a world.
 
         Raises:
@@ -44,6 +44,45 @@ class Tool(Protocol):
             EnvironmentFault: the world broke.
         """
         ...
+
+
+class Toolset(Protocol):
+    """Tools that are not known before somebody is asked for them: a server's."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def in_world(self) -> bool:
+        """Do its tools act in the world alone? Only then a world is rebuilt by calling them again."""
+        ...
+
+    async def discover(self, environment: Environment) -> Sequence[ToolSpec]:
+        """What it offers. Asked once an episode, before the first model call, and never when that is recorded.
+
+        Raises:
+            EnvironmentFault: it cannot be used.
+        """
+        ...
+
+    async def call(self, environment: Environment, tool: str, arguments: Mapping[str, Any]) -> Output:
+        """Use the tool of that name in a world, as `Tool` does; also without `discover` having been called."""
+        ...
+
+    async def close(self) -> None:
+        """End what it started outside the worlds."""
+        ...
+
+
+@dataclass(frozen=True)
+class ToolOfSet:
+    """One tool of a toolset."""
+
+    toolset: Toolset
+    spec: ToolSpec
+
+    async def __call__(self, environment: Environment, /, **arguments: Any) -> Output:
+        return await self.toolset.call(environment, self.spec.name, arguments)
 
 
 class FunctionTool:
@@ -63,7 +102,7 @@ class FunctionTool:
         self._arguments = create_model(function.__name__, __config__=ConfigDict(extra="forbid"), **members)
         self.spec = ToolSpec(name or function.__name__, description, parameters_of(self._arguments))
 
-    async def __call__(self, environment: Environment, **arguments: Any) -> Output:
+    async def __call__(self, environment: Environment, /, **arguments: Any) -> Output:
         try:
             checked = self._arguments(**arguments)
         except ValidationError as error:
