@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from trellis.environments.allow import AllowList
 from trellis.environments.bytestreams import ByteStream
 from trellis.environments.channel_process import ChannelProcess
+from trellis.environments.channel_shell import Shells
 from trellis.environments.egress import Egress
 from trellis.environments.environment import (
     DEFAULT_TIMEOUT_S,
@@ -26,7 +27,6 @@ from trellis.environments.environment import (
     OnEvent,
     Process,
     Shell,
-    ShellResult,
     Snapshot,
     ignore,
 )
@@ -209,46 +209,6 @@ def refuse_stream(stream: ByteStream, facts: Mapping[str, Any]) -> None:
     stream.close()
 
 
-class ChannelShell:
-    """A shell in a guest. Commands given while one is running wait for it."""
-
-    def __init__(self, channel: Channel, number: int) -> None:
-        self._channel = channel
-        self._number = number
-        self._lock = asyncio.Lock()
-
-    async def run(self, command: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> ShellResult:
-        text = command.encode("utf-8", "surrogateescape")
-        if b"\0" in text:
-            return ShellResult(2, b"bash: a command cannot contain a NUL byte\n")
-        await self._lock.acquire()
-        try:
-            number, answer = self._channel.send("run_in_shell", payload=text, shell=self._number, limit_s=timeout_s)
-        except EnvironmentFault:
-            self._lock.release()
-            raise
-        answer.add_done_callback(lambda _: self._lock.release())
-        try:
-            reply = await self._channel.answer(number, asyncio.shield(answer), timeout_s)
-        except asyncio.CancelledError:
-            with suppress(EnvironmentFault):
-                self._channel.send("interrupt_shell", shell=self._number)
-            raise
-        header = reply.header
-        return ShellResult(
-            exit_code=header["exit_code"],
-            output=reply.payload,
-            timed_out=header["timed_out"],
-            restarted=header["restarted"],
-            duration_s=header["duration_s"],
-            spilled=tuple(header["spilled"]),
-        )
-
-    async def close(self) -> None:
-        with suppress(EnvironmentFault):
-            await self._channel.request("close_shell", shell=self._number)
-
-
 class ChannelEnvironment:
     """What all kinds of environment have in common: everything but how a guest is launched, captured and removed."""
 
@@ -260,6 +220,9 @@ class ChannelEnvironment:
         self.channel.on_event = on_event
         self.workdir = workdir
         self._egress = Egress(AllowList.parse(spec.allow), self._happened) if spec.allow else None
+        self.shell_state_of_snapshot: Mapping[str, str] = {}
+        """What shells that are opened here go on with, by name."""
+        self._shells = Shells(channel)
 
     async def greet(
         self,
@@ -363,9 +326,12 @@ class ChannelEnvironment:
         return process
 
     async def open_shell(self, name: str = "main") -> Shell:
-        number, answer = self.channel.send("open_shell")
-        await self.channel.answer(number, answer, FILE_TIMEOUT_S)
-        return ChannelShell(self.channel, number)
+        return await self._shells.open(name, self.shell_state_of_snapshot)
+
+    async def shell_states(self) -> Mapping[str, str]:
+        """What the open and idle shells know, by name, for `shell_state_of_snapshot` of a fork; to be asked while the
+        world is not frozen. Of a shell that runs a command, or whose command waits for input, nothing is told."""
+        return await self._shells.states(self.shell_state_of_snapshot)
 
     async def read_file(self, path: str) -> bytes:
         data = bytearray()

@@ -154,16 +154,28 @@ class Shell(Protocol):
     ) -> ShellResult:
         """Run `command`; after `timeout_s` its whole process tree is killed and what it printed is returned.
 
-        The command's standard input is empty, unless it is `interactive`: then this returns, with `waiting`, as soon
-        as something in it waits for input.
+        The command's standard input is empty, unless it is `interactive`: then it is a terminal, and this returns, with
+        `waiting`, as soon as something in it waits for input.
 
         Raises:
+            ValueError: the command before has not ended: it waits for input.
             EnvironmentFault: the world is gone.
         """
         ...
 
     async def send(self, data: bytes, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> ShellResult:
-        """Give input to the interactive command that waits for it, and go on as `run` does; b"" is the end of input.
+        """Give input to the interactive command that waits for it, and go on as `run` does. It arrives as it is: what
+        reads lines goes on waiting for the line feed. b"" is the end of input for the program that waits.
+
+        Raises:
+            ValueError: no command waits for input.
+            EnvironmentFault: the world is gone.
+        """
+        ...
+
+    async def wait(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> ShellResult:
+        """Let the interactive command that waits for input go on without any, until it ends; after `timeout_s` it is
+        left as it is, and the result says `waiting`.
 
         Raises:
             ValueError: no command waits for input.

@@ -1,6 +1,6 @@
 """A bash whose state lasts between commands.
 
-Part of the guest (see guest.py): Python 3.8, standard library only.
+Part of the guest (see program.py): Python 3.8, standard library only.
 """
 
 from __future__ import annotations
@@ -8,80 +8,247 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from trellis.environments.guest.processes import (
-    KILL_S,
-    ProcessEntry,
-    children,
-    exit_code,
-    living_descendants,
-    send_signal,
-)
+from trellis.environments.guest.shell_command import Command
+from trellis.environments.guest.shell_state import pack, question, unpack
 from trellis.environments.guest.streams import CHUNK_BYTES, Capture, Loop, Process, memory_file, pipe
+from trellis.environments.guest.processes import exit_code
+from trellis.environments.guest.terminal import Terminal
 
 if TYPE_CHECKING:
     Answer = Callable[..., None]
     Launch = Callable[[list[str], dict[int, int], Callable[[int], None]], Process]
 
-INTERRUPT_S = 2.0
-"""How long an interrupted shell may take to come back before it is killed and replaced."""
-SCRIPT_FD, OUTPUT_FD, DONE_FD = 6, 7, 8
+STATE_TIMEOUT_S = 10.0
+NOT_TAKEN = b"[the shell of the snapshot could not be taken over, or not wholly]\n"
+SCRIPT_FD, OUTPUT_FD, DONE_FD, TERMINAL_FD = 6, 7, 8, 9
+SCRIPT = f"/proc/self/fd/{SCRIPT_FD}"
 
 # Bash reads one constant line per command from a pipe of its own; the command itself lies in a memory file, which is
 # sourced, so syntax errors and open quotes end with it. The shell is interactive so that SIGINT brings it back to its
 # next line with all its state, and its own standard error is nowhere, so `set -x` does not trace these lines.
 SHELL = ("bash", "--norc", "--noprofile", "--noediting", "-i", "+m")
 SHELL_SETUP = b"PS1= PS2=; unset PS1 PS2 HISTFILE MAILCHECK; set +o history +H\n"
-SHELL_RUN = b". /proc/self/fd/%d </dev/null 2>&%d %d>&- %d>&-\n" % (SCRIPT_FD, OUTPUT_FD, OUTPUT_FD, DONE_FD)
+SHELL_STATUS = b"(\\builtin exit %d)&&\\builtin :\n"
+_SOURCE = b". " + SCRIPT.encode()
+_OURS_CLOSED = b"%d>&- %d>&- %d>&-" % (OUTPUT_FD, DONE_FD, TERMINAL_FD)
+SHELL_RUN = _SOURCE + b" </dev/null 2>&%d %s\n" % (OUTPUT_FD, _OURS_CLOSED)
+SHELL_CONVERSE = _SOURCE + b" <&%d 2>&%d %s\n" % (TERMINAL_FD, OUTPUT_FD, _OURS_CLOSED)
+SHELL_LEARN = _SOURCE + b" </dev/null %s\n" % _OURS_CLOSED
+SHELL_TELL = b"(%s) </dev/null >/dev/null %s||\\builtin :\n" % (_SOURCE, _OURS_CLOSED)
 SHELL_DONE = b"\\builtin printf '%%s %%s\\n' %d \"$?\" >&%d\n"
 
 
 class Shell:
     """A bash whose state lasts. One command at a time; the host sees to that."""
 
-    def __init__(self, loop: Loop, launch: Launch, spill_path: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        launch: Launch,
+        spill_path: Callable[[], str],
+        env: Mapping[str, str],
+        workdir: str,
+        state: bytes = b"",
+    ) -> None:
+        """`state` is that of another shell (see shell_state.py), which this one takes over when it first starts."""
         self._loop = loop
         self._launch = launch
         self._spill_path = spill_path
+        self._env, self._workdir = env, workdir
+        self._state = state
         self._serial = itertools.count(1)
-        self._number = 0
-        self._answer: Answer | None = None
         self._process: Process | None = None
-        self._told_of_end = True
-        self._restarted = False
+        self._terminal: Terminal | None = None
+        self._command: Command | None = None
+        self._last: Command | None = None
+        """The host's last one; the others are of our own."""
+        self._status = 0
+        """`$?` of the next command."""
+        self._answer: Answer | None = None
+        self._asked_s = 0.0
+        self._notice = b""
+        self._lost = False
+        """Has a bash ended without the host knowing?"""
 
-    def run(self, command: bytes, timeout_s: float, answer: Answer, *, started: bool = False) -> None:
+    # --- what the host may ask ---
+
+    def run(self, script: bytes, timeout_s: float, answer: Answer, *, interactive: bool) -> None:
         """Run a command; a bash is started for it if there is none."""
-        if self._process is None:
-            try:
-                if started:
-                    raise OSError(errno.ENOENT, "there is no bash")
-                self._start()
-            except OSError as error:
-                self._refuse(error, answer)
-                return
-        if not self._bash.pid:  # what has no number cannot be interrupted
-            self._loop.after(0.001, lambda: self.run(command, timeout_s, answer, started=True))
+        if self._busy:
+            answer({"refused": "a command that has not ended waits for input"})
             return
-        self._answer, self._timed_out, self._finishing = answer, False, False
-        self._began_s = time.monotonic()
-        self._older = {*children(self._bash.pid), *children(self._bash.supervisor)}
-        self._interrupted: dict[int, int] = {}
-        self._number = number = next(self._serial)
-        os.ftruncate(self._script, 0)
-        os.pwrite(self._script, command, 0)
-        self._write(SHELL_RUN + SHELL_DONE % (number, DONE_FD))
-        self._loop.after(timeout_s, lambda: self._interrupt(number))
+
+        def begin() -> None:
+            self._await(answer)
+            status = SHELL_STATUS % self._status if self._status else b""
+            converse = interactive and self._terminal is not None
+            self._last = self._begin(status + (SHELL_CONVERSE if converse else SHELL_RUN), script, self._host_s_ended)
+            self._last.limit(timeout_s)
+            if converse:
+                self._last.watch(self._waits)
+
+        self._when_ready(begin, answer)
+
+    def send(self, data: bytes, timeout_s: float, answer: Answer) -> None:
+        """Give input to the command that waits for it; no data is the end of input."""
+        command = self._go_on(answer)
+        if command is not None and self._terminal is not None:
+            command.limit(timeout_s)
+            if data:
+                self._terminal.feed(data)
+            else:
+                self._terminal.end()
+            command.watch(self._waits)
+
+    def wait(self, timeout_s: float, answer: Answer) -> None:
+        """Let the command that waits for input go on by itself for a while; it is not ended."""
+        command = self._go_on(answer)
+        if command is not None:
+            command.pause(timeout_s, self._waits)
+
+    def interrupt(self, answer: Answer) -> None:
+        """End the command that waits for input."""
+        command = self._go_on(answer)
+        if command is not None:
+            command.interrupt(timed_out=False)
+
+    def cancel(self) -> None:
+        """End the command that runs; nobody wants to know how."""
+        if self._command is not None:
+            self._command.interrupt(timed_out=True)
+
+    def tell_state(self, answer: Answer) -> None:
+        """The state of this shell between commands, as the payload; nothing if there is a command, or none is told."""
+        if self._process is None or not self._process.pid or self._state:
+            answer({}, self._state)
+        elif self._busy:
+            answer({})
+        else:
+
+            def told(_: Command, __: int, last: bool) -> None:
+                told = b"" if last else os.pread(self._script, os.fstat(self._script).st_size, 0)
+                answer({}, pack(told, self._workdir) or b"")
+
+            self._begin(SHELL_TELL, question(SCRIPT, self._env), told).limit(STATE_TIMEOUT_S)
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+
+    # --- one command ---
+
+    @property
+    def _busy(self) -> bool:
+        return self._command is not None and not self._command.ended
 
     @property
     def _bash(self) -> Process:
         assert self._process is not None
         return self._process
+
+    def _begin(self, lines: bytes, script: bytes, ended: Callable[[Command, int, bool], None]) -> Command:
+        number = next(self._serial)
+        done = SHELL_DONE % (number, DONE_FD)
+        self._command = Command(
+            self._loop, self._bash, self._output, self._terminal, number, lambda: self._write(done), ended
+        )
+        os.ftruncate(self._script, 0)
+        os.pwrite(self._script, script, 0)
+        self._write(lines + done)
+        return self._command
+
+    def _await(self, answer: Answer) -> None:
+        self._answer, self._asked_s = answer, time.monotonic()
+
+    def _go_on(self, answer: Answer) -> Command | None:
+        """The command that waits, which will answer here; None if there is nothing to be done with it any more."""
+        if self._last is None or self._answer is not None or (self._last.ended and self._last.told):
+            answer({"refused": "no command waits for input"})
+            return None
+        self._await(answer)
+        if not self._last.ended:
+            return self._last
+        self._tell()  # meanwhile it ended by itself
+        return None
+
+    def _waits(self) -> None:
+        self._tell(waiting=True)
+
+    def _host_s_ended(self, _: Command, code: int, last: bool) -> None:
+        if self._terminal is not None:
+            self._terminal.clear()
+        self._status = 0 if last else code
+        if last and self._answer is None:
+            self._notice += self._output.take(last=True)[0]
+        self._tell()
+
+    def _tell(self, *, waiting: bool = False) -> None:
+        """Answer the host, if it asked: what the command has printed since the last time, and how it stands."""
+        if self._answer is None or self._last is None:
+            return
+        answer, self._answer = self._answer, None
+        restarted, self._lost = self._lost, False
+        output, spilled = self._output.take(last=self._process is None)
+        output, self._notice = self._notice + output, b""
+        self._last.told = not waiting
+        facts = {
+            "exit_code": -1 if waiting else self._last.code,
+            "timed_out": self._last.timed_out,
+            "restarted": restarted,
+            "waiting": waiting,
+            "duration_s": time.monotonic() - self._asked_s,
+            "spilled": spilled,
+        }
+        answer(facts, output)
+
+    # --- the bash ---
+
+    def _when_ready(self, then: Callable[[], None], answer: Answer) -> None:
+        """Go on when there is a bash that can be interrupted, and that has taken over the state it was given."""
+        try:
+            if self._process is None:
+                self._start()
+        except OSError as error:
+            self._refuse(error, answer)
+            return
+        self._when_known(then, answer)
+
+    def _when_known(self, then: Callable[[], None], answer: Answer) -> None:
+        if self._process is None:
+            self._refuse(OSError(errno.ENOENT, "there is no bash"), answer)
+        elif not self._process.pid:
+            self._loop.after(0.001, lambda: self._when_known(then, answer))
+        elif self._state:
+            self._take_over(then, answer)
+        else:
+            then()
+
+    def _take_over(self, then: Callable[[], None], answer: Answer) -> None:
+        """A state that ends the bash is given up: a new one begins without it."""
+        state, self._state = self._state, b""
+
+        def taken(command: Command, _: int, last: bool) -> None:
+            if last or command.timed_out:
+                self._notice = NOT_TAKEN
+            if last:
+                self._lost = False
+                self._output.take(last=True)
+                self._when_ready(then, answer)
+            else:
+                then()
+
+        try:
+            script = unpack(state, self._workdir)
+        except ValueError:
+            self._notice = NOT_TAKEN
+            then()
+        else:
+            self._begin(SHELL_LEARN, script, taken).limit(STATE_TIMEOUT_S)
 
     def _start(self) -> None:
         with ExitStack() as ours, ExitStack() as passed:
@@ -94,58 +261,24 @@ class Shell:
             passed.callback(os.close, null)
             files = {0: lines, 1: output_write, 2: null, OUTPUT_FD: output_write}
             files.update({SCRIPT_FD: self._script, DONE_FD: done_write})
+            with suppress(OSError):  # without a terminal, commands get empty input
+                self._terminal = terminal = Terminal(self._loop, lambda data: self._output.add(data))
+                ours.callback(terminal.close)
+                files[TERMINAL_FD] = terminal.slave
             self._process = self._launch(list(SHELL), files, self._ended)
             ours.pop_all()
-        self._restarted, self._told_of_end = not self._told_of_end, False
         self._output = Capture(self._loop, output, self._spill_path)
         self._done_buffer = b""
         self._loop.watch(done, lambda: self._done_readable(done))
         self._write(SHELL_SETUP)
 
     def _refuse(self, error: OSError, answer: Answer) -> None:
-        facts = {"exit_code": 126, "timed_out": False, "restarted": False, "duration_s": 0.0, "spilled": []}
-        answer(facts, f"the shell cannot be started: {error.strerror}\n".encode())
-
-    def interrupt(self) -> None:
-        self._interrupt(self._number)
-
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
+        facts = {"exit_code": 126, "timed_out": False, "restarted": False, "waiting": False}
+        answer({**facts, "duration_s": 0.0, "spilled": []}, f"the shell cannot be started: {error.strerror}\n".encode())
 
     def _write(self, lines: bytes) -> None:
         with suppress(BrokenPipeError):  # bash is gone: its end is reported elsewhere
             os.write(self._lines, lines)
-
-    def _interrupt(self, number: int) -> None:
-        """Like Ctrl-C, until the shell is back at its next line; in the end, kill it."""
-        if self._answer is None or number != self._number or self._finishing:
-            return
-        if not self._timed_out:
-            self._timed_out, self._give_up_at = True, time.monotonic() + INTERRUPT_S
-        if time.monotonic() > self._give_up_at:
-            self._bash.kill()
-            return
-        bash = self._bash.pid
-        send_signal(bash, signal.SIGSTOP)  # what it runs dies first: bash must not go on to the next command
-        for entry in self._started_by_command():
-            self._interrupted[entry.pid] = times = self._interrupted.get(entry.pid, 0) + 1
-            send_signal(entry.pid, signal.SIGINT if times < 3 else signal.SIGKILL)
-        send_signal(bash, signal.SIGINT)
-        self._write(SHELL_DONE % (number, DONE_FD))  # the interrupt may have swallowed the first one
-        self._loop.after(0.02, lambda: send_signal(bash, signal.SIGCONT))
-        self._loop.after(0.06, lambda: self._interrupt(number))
-
-    def _started_by_command(self) -> list[ProcessEntry]:
-        """Jobs from before the command, and all below them, are left out."""
-        if self._process is None:
-            return []
-        bash = self._process.pid
-
-        def is_new(entry: ProcessEntry) -> bool:
-            return entry.pid != bash and entry.pid not in self._older
-
-        return living_descendants(bash, is_new) + living_descendants(self._process.supervisor, is_new)
 
     def _done_readable(self, done: int) -> None:
         data = os.read(done, CHUNK_BYTES)
@@ -154,46 +287,17 @@ class Shell:
         *lines, self._done_buffer = (self._done_buffer + data).split(b"\n")
         for line in lines:
             number, _, code = line.partition(b" ")
-            if number == b"%d" % self._number and not self._finishing:
-                self._finishing = True
-                self._finish(self._number, int(code))
-
-    def _finish(self, number: int, code: int) -> None:
-        if self._answer is None or number != self._number:
-            return
-        if self._timed_out:
-            code = 128 + signal.SIGKILL
-            stragglers = self._started_by_command()
-            for entry in stragglers:
-                send_signal(entry.pid, signal.SIGKILL)
-            if stragglers and time.monotonic() < self._give_up_at + KILL_S:
-                self._loop.after(0.01, lambda: self._finish(number, code))
-                return
-        self._give_answer(code)
+            if self._command is not None and number == b"%d" % self._command.number:
+                self._command.done(int(code))
 
     def _ended(self, status: int) -> None:
-        self._process = None
+        self._process, self._lost = None, True
         os.close(self._lines)
         os.close(self._script)
-        if self._answer is not None:
-            self._restarted = self._told_of_end = True
-            self._give_answer(exit_code(status)[0], last=True)
+        if self._terminal is not None:
+            self._terminal.close()
+            self._terminal = None
+        if self._busy and self._command is not None:
+            self._command.end(exit_code(status)[0], last=True)
         else:
             self._output.take(last=True)
-
-    def _give_answer(self, code: int, *, last: bool = False) -> None:
-        if self._answer is None:
-            return
-        answer, self._answer = self._answer, None
-        restarted, self._restarted = self._restarted, False
-        output, spilled = self._output.take(last=last)
-        answer(
-            {
-                "exit_code": code,
-                "timed_out": self._timed_out,
-                "restarted": restarted,
-                "duration_s": time.monotonic() - self._began_s,
-                "spilled": spilled,
-            },
-            output,
-        )

@@ -298,19 +298,33 @@ class Guest:
             self._commands[target].kill()
         answer({})
 
-    def _op_open_shell(self, number: int, answer: Answer, _: bytes) -> None:
-        self._shells[number] = Shell(self.loop, self._launch_shell, self.spill_path)
+    def _op_open_shell(self, number: int, answer: Answer, state: bytes) -> None:
+        self._shells[number] = Shell(self.loop, self._launch_shell, self.spill_path, self.env, self.workdir, state)
         answer({})
 
     def _launch_shell(self, argv: list[str], files: dict[int, int], ended: Callable[[int], None]) -> Process:
         return self.launcher.start(argv, self.env, self.workdir, files, ended)
 
-    def _op_run_in_shell(self, _: int, answer: Answer, command: bytes, *, shell: int, limit_s: float) -> None:
-        self._shells[shell].run(command, limit_s, answer)
+    def _op_run_in_shell(
+        self, _: int, answer: Answer, command: bytes, *, shell: int, limit_s: float, interactive: bool
+    ) -> None:
+        self._shells[shell].run(command, limit_s, answer, interactive=interactive)
+
+    def _op_send_to_shell(self, _: int, answer: Answer, data: bytes, *, shell: int, limit_s: float) -> None:
+        self._shells[shell].send(data, limit_s, answer)
+
+    def _op_wait_for_shell(self, _: int, answer: Answer, __: bytes, *, shell: int, limit_s: float) -> None:
+        self._shells[shell].wait(limit_s, answer)
 
     def _op_interrupt_shell(self, _: int, answer: Answer, __: bytes, *, shell: int) -> None:
-        self._shells[shell].interrupt()
+        self._shells[shell].interrupt(answer)
+
+    def _op_cancel_in_shell(self, _: int, answer: Answer, __: bytes, *, shell: int) -> None:
+        self._shells[shell].cancel()
         answer({})
+
+    def _op_state_of_shell(self, _: int, answer: Answer, __: bytes, *, shell: int) -> None:
+        self._shells[shell].tell_state(answer)
 
     def _op_close_shell(self, _: int, answer: Answer, __: bytes, *, shell: int) -> None:
         self._shells.pop(shell).close()

@@ -9,7 +9,10 @@ import zlib
 from collections.abc import Sequence
 from importlib import resources
 
-PARTS = ("processes", "supervisor", "streams", "bytestreams", "portal", "launcher", "bash", "main")
+PARTS = (
+    "processes", "supervisor", "streams", "bytestreams", "portal", "launcher", "waiting", "terminal", "shell_command",
+    "shell_state", "bash", "main",
+)  # fmt: skip
 
 # Packed: one argument of a program may have 128 KiB at most.
 _BOOT = """

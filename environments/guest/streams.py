@@ -124,6 +124,16 @@ class Capture:
         os.set_blocking(fd, False)
         loop.watch(fd, self._readable)
 
+    @property
+    def received(self) -> int:
+        """How many bytes came since the last time."""
+        return self._total
+
+    def add(self, data: bytes) -> None:
+        """Something that came by another way and belongs here."""
+        if self._wanted:
+            self._keep(data)
+
     def take(self, *, last: bool = False) -> tuple[bytes, list[str]]:
         """What came since the last time, and the file with the whole if that was too much.
 
