@@ -42,6 +42,12 @@ def _last_overwrite(line: str) -> str:
     return next((part for part in reversed(line.split("\r")) if part), "")
 
 
+def raw_of(output: bytes) -> dict[str, str]:
+    """`raw`, for the facts of a tool result: what a terminal would have got, where `plain` shows something else."""
+    shown, raw = plain(output), output.decode("utf-8", "backslashreplace")
+    return {"raw": raw} if shown != raw else {}
+
+
 def clip(text: str, limit_chars: int = LIMIT_CHARS, *, whole_in: str = "") -> str:
     """Cut the middle out of a text longer than `limit_chars`, at line ends where they are near, with a notice.
 

@@ -33,7 +33,8 @@ SCRIPT = f"/proc/self/fd/{SCRIPT_FD}"
 # next line with all its state, and its own standard error is nowhere, so `set -x` does not trace these lines.
 SHELL = ("bash", "--norc", "--noprofile", "--noediting", "-i", "+m")
 SHELL_SETUP = b"PS1= PS2=; unset PS1 PS2 HISTFILE MAILCHECK; set +o history +H\n"
-SHELL_STATUS = b"(\\builtin exit %d)&&\\builtin :\n"
+SHELL_FALSE, SHELL_STATUS = b"\\builtin false&&\\builtin :\n", b"(\\builtin exit %d)&&\\builtin :\n"
+"""They set `$?`; what stands before `&&` may fail under any option and trap."""
 _SOURCE = b". " + SCRIPT.encode()
 _OURS_CLOSED = b"%d>&- %d>&- %d>&-" % (OUTPUT_FD, DONE_FD, TERMINAL_FD)
 SHELL_RUN = _SOURCE + b" </dev/null 2>&%d %s\n" % (OUTPUT_FD, _OURS_CLOSED)
@@ -85,7 +86,7 @@ class Shell:
 
         def begin() -> None:
             self._await(answer)
-            status = SHELL_STATUS % self._status if self._status else b""
+            status = SHELL_FALSE if self._status == 1 else SHELL_STATUS % self._status if self._status else b""
             converse = interactive and self._terminal is not None
             self._last = self._begin(status + (SHELL_CONVERSE if converse else SHELL_RUN), script, self._host_s_ended)
             self._last.limit(timeout_s)
