@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
+from trellis.environments.guest.processes import exit_code
 from trellis.environments.guest.shell_command import Command
 from trellis.environments.guest.shell_state import pack, question, unpack
 from trellis.environments.guest.streams import CHUNK_BYTES, Capture, Loop, Process, memory_file, pipe
-from trellis.environments.guest.processes import exit_code
 from trellis.environments.guest.terminal import Terminal
 
 if TYPE_CHECKING:

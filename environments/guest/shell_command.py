@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable
 
-from trellis.environments.guest.streams import Capture, Loop, Process
 from trellis.environments.guest.processes import (
     KILL_S,
     ProcessEntry,
@@ -17,6 +16,7 @@ from trellis.environments.guest.processes import (
     living_descendants,
     send_signal,
 )
+from trellis.environments.guest.streams import Capture, Loop, Process, Timer
 from trellis.environments.guest.terminal import Terminal
 from trellis.environments.guest.waiting import NO, PERHAPS, SURELY, in_background, used_ticks, waits_for
 
@@ -54,6 +54,7 @@ class Command:
         self._remind, self._on_end = remind, ended
         self._older = {*children(bash.pid), *children(bash.supervisor)} - {bash.pid}
         self._turn = 0
+        self._timer = Timer(lambda: None)
         self._interrupted: dict[int, int] = {}
         self._give_up_at: float | None = None
         self._finishing = False
@@ -69,13 +70,8 @@ class Command:
     def pause(self, seconds: float, then: Callable[[], None]) -> None:
         """Call `then` after that time, unless the command has ended or went on otherwise."""
         self._turn += 1
-        turn = self._turn
-
-        def over() -> None:
-            if turn == self._turn and not self.ended:
-                then()
-
-        self._loop.after(seconds, over)
+        self._timer.cancel()
+        self._timer = self._loop.after(seconds, then)
 
     # --- waiting ---
 
@@ -95,6 +91,7 @@ class Command:
                 quiet = used == ticks and began_s - silent_since > PERHAPS_S
                 if found == SURELY or (found == PERHAPS and quiet):
                     self._turn += 1
+                    self._timer.cancel()
                     waits()
                     return
                 ticks = used
@@ -167,6 +164,7 @@ class Command:
     def end(self, code: int, *, last: bool) -> None:
         if not self.ended:
             self.code = code
+            self._timer.cancel()
             self._on_end(self, code, last)
 
     def _started(self) -> list[ProcessEntry]:
