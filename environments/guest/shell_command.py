@@ -88,7 +88,7 @@ class Command:
                 seen, silent_since, ticks, pause_s = self._output.received, began_s, -1, FIRST_LOOK_S
             else:
                 found, used = self._look()
-                quiet = used == ticks and began_s - silent_since > PERHAPS_S
+                quiet = used == ticks >= 0 and began_s - silent_since > PERHAPS_S
                 if found == SURELY or (found == PERHAPS and quiet):
                     self._turn += 1
                     self._timer.cancel()

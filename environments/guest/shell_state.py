@@ -28,7 +28,8 @@ _DECLARED = re.compile(rb"declare (-\S+) ([A-Za-z_]\w*)")
 # Runs in a subshell, so nothing of it is left behind. Sections end in a NUL, which no text of bash can contain. What
 # traps and options could disturb goes first, each part in one command of its own: traps of the shell may print.
 _ASK = rb"""\builtin trap -p >|%(to)s
-{ \builtin trap - DEBUG ERR RETURN EXIT; \builtin printf '\0'; \builtin shopt -p; \builtin set +o; } >>%(to)s
+\builtin trap - DEBUG ERR RETURN EXIT
+{ \builtin printf '\0'; \builtin shopt -p; \builtin set +o; } >>%(to)s
 \builtin set +eux +o noglob +o noclobber +o posix
 \builtin shopt -u extdebug
 { \builtin printf '\0'; \builtin umask -p

@@ -32,7 +32,7 @@ def test_every_tool_tells_a_model_all_it_needs() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("shell", ["command", "timeout_s"]),
+        ("shell", ["command", "input", "interrupt", "background", "job", "timeout_s"]),
         ("python", ["code", "timeout_s", "reset", "fresh"]),
         ("edit", ["command", "path", "view_range", "file_text", "old_str", "new_str", "insert_line"]),
         ("apply_patch", ["input"]),
