@@ -280,7 +280,8 @@ class Environment(Protocol):
         ...
 
     async def open_shell(self, name: str = "main") -> Shell:
-        """A new bash. In a fork it goes on with what the snapshot holds of the shell of that name."""
+        """A new bash. In a fork it goes on with what the snapshot holds of the shell of that name; one more under the
+        name of an open one is `name#2`, and so on, there as well."""
         ...
 
     async def read_file(self, path: str) -> bytes:

@@ -80,8 +80,11 @@ class Shell:
 
     def run(self, script: bytes, timeout_s: float, answer: Answer, *, interactive: bool) -> None:
         """Run a command; a bash is started for it if there is none."""
-        if self._busy:
+        if self._busy and self._command is self._last:
             answer({"refused": "a command that has not ended waits for input"})
+            return
+        if self._busy:  # with a question of ours, which its asker gave up
+            self._loop.after(0.01, lambda: self.run(script, timeout_s, answer, interactive=interactive))
             return
 
         def begin() -> None:

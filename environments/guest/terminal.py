@@ -62,7 +62,9 @@ class Terminal:
     @property
     def unread(self) -> bool:
         """Is there input that nobody has taken yet?"""
-        return bool(self._queue) or fcntl.ioctl(self.slave, termios.FIONREAD, bytes(4)) != bytes(4)
+        with suppress(OSError):  # programs can make something of it that is no terminal any more
+            return bool(self._queue) or fcntl.ioctl(self.slave, termios.FIONREAD, bytes(4)) != bytes(4)
+        return False
 
     def clear(self) -> None:
         """Forget what was typed and not read, and what programs made of the terminal."""
@@ -83,7 +85,9 @@ class Terminal:
         os.close(self.slave)
 
     def _by_lines(self) -> bool:
-        return bool(termios.tcgetattr(self.slave)[3] & termios.ICANON)
+        with suppress(termios.error):
+            return bool(termios.tcgetattr(self.slave)[3] & termios.ICANON)
+        return False
 
     def _in_pieces(self, data: bytes) -> bytes:
         typed = bytearray()
@@ -98,9 +102,13 @@ class Terminal:
 
     def _push(self) -> None:
         """Give on what there is room for, and come back soon if that was not all."""
-        with suppress(BlockingIOError):
+        try:
             while self._queue:
                 del self._queue[: os.write(self._master, self._queue[:CHUNK_BYTES])]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._queue.clear()
         if self._queue and not self._retrying:
             self._retrying = True
             self._loop.after(RETRY_S, self._retry)

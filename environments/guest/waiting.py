@@ -48,7 +48,7 @@ def waits_for(pid: int, terminal: tuple[int, int]) -> int:
     try:
         threads = os.listdir(f"/proc/{pid}/task")
         found = max((_thread_waits(pid, thread, terminal) for thread in threads), default=NO)
-    except OSError:
+    except (OSError, ValueError, OverflowError):  # it ended meanwhile, or hands the kernel addresses that lead nowhere
         return NO
     return min(found, PERHAPS) if len(threads) > 1 else found
 
@@ -116,7 +116,8 @@ def _memory(pid: int, address: int, size: int) -> bytes:
 
 def _polled(pid: int, address: int, count: int) -> list[int]:
     data = _memory(pid, address, min(count, WATCHED_FDS) * 8) if count else b""
-    return [fd for fd, events, _ in struct.iter_unpack("=ihh", data) if fd >= 0 and events & POLLIN]
+    entries = struct.iter_unpack("=ihh", data[: len(data) // 8 * 8])
+    return [fd for fd, events, _ in entries if fd >= 0 and events & POLLIN]
 
 
 def _selected(pid: int, count: int, address: int) -> list[int]:

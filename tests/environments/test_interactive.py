@@ -66,8 +66,8 @@ async def test_every_way_to_wait_is_seen(world: Environment, script: str) -> Non
 @pytest.mark.parametrize(
     "script",
     [
-        "import threading, time; threading.Thread(target=input, daemon=True).start()\n"
-        "end = time.time() + 1.5\nwhile time.time() < end: pass",
+        "import os, threading, time; threading.Thread(target=input, daemon=True).start()\n"
+        "end = time.time() + 1.5\nwhile time.time() < end: pass\nos._exit(0)",
         "import select; select.select([], [], [], 1)",
         "import os, time; r, w = os.pipe(); os.fork() or (time.sleep(1), os._exit(0)); os.close(w); os.read(r, 1)",
     ],
@@ -122,6 +122,33 @@ async def test_shells_that_wait_do_not_hold_each_other_up(world: Environment) ->
     assert all(result.waiting for result in await asyncio.gather(*(ask(shell, "read x; echo $x") for shell in shells)))
     results = await asyncio.gather(*(shell.send(b"%d\n" % n) for n, shell in enumerate(shells)))
     assert [result.output for result in results] == [b"%d\n" % n for n in range(8)]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "import fcntl, struct; fcntl.ioctl(0, 0x5423, struct.pack('i', 27))",  # a line discipline that is nothing
+        "import termios; t = termios.tcgetattr(0); t[3] |= termios.ECHO | termios.ISIG; termios.tcsetattr(0, 0, t)",
+        "import fcntl; fcntl.ioctl(0, 0x540C)",  # nobody else may open it
+        "import os; os.set_blocking(0, False)",
+    ],
+)
+async def test_a_terminal_that_was_spoiled_costs_one_shell_at_most(world: Environment, spoil: str) -> None:
+    shell = await world.open_shell()
+    result = await shell.run(f'python3 -c "{spoil}"; read x; echo over', interactive=True, timeout_s=3)
+    if result.waiting:
+        result = await shell.send(b"x\n", timeout_s=3)
+    assert result.timed_out or result.output.endswith(b"over\n")
+    assert (await shell.run("echo lives")).output == b"lives\n"
+    assert (await ask(await world.open_shell(), "read x")).waiting
+
+
+async def test_a_flood_on_the_terminal_is_output_like_any(world: Environment) -> None:
+    shell = await world.open_shell()
+    result = await shell.run("head -c 30000000 /dev/zero >&0; echo end", interactive=True, timeout_s=60)
+    assert (result.timed_out, result.waiting, result.exit_code) == (False, False, 0)
+    assert len(result.output) < 3 << 20
+    assert result.spilled
 
 
 @pytest.mark.skipif(shutil.which("python3") is None, reason="no python3 in PATH")

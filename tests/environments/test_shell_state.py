@@ -220,3 +220,15 @@ async def test_a_shell_that_ended_begins_without_the_state(world: World) -> None
     _, shell = await taken_over(world, "x=kept")
     assert (await shell.run("echo $x; exit")).output == b"kept\n"
     assert (await shell.run("echo [$x]")).output == b"[]\n"
+
+
+async def test_a_question_that_was_given_up_holds_nothing_up(world: World) -> None:
+    shell = await world.open_shell()
+    await shell.run("for i in {1..3000}; do declare v$i=x; done")
+    asking = asyncio.create_task(world.shell_states())
+    await asyncio.sleep(0.005)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert (await shell.run("echo $v3000")).output == b"x\n"
+    assert (await world.shell_states())["main"]
