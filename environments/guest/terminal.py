@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import select
 import struct
 import termios
 from collections.abc import Callable
@@ -62,9 +63,9 @@ class Terminal:
     @property
     def unread(self) -> bool:
         """Is there input that nobody has taken yet?"""
-        with suppress(OSError):  # programs can make something of it that is no terminal any more
-            return bool(self._queue) or fcntl.ioctl(self.slave, termios.FIONREAD, bytes(4)) != bytes(4)
-        return False
+        look = select.poll()  # this sees also an end of input, and what is still on its way through the kernel
+        look.register(self.slave, select.POLLIN)
+        return bool(self._queue) or any(events & select.POLLIN for _, events in look.poll(0))
 
     def clear(self) -> None:
         """Forget what was typed and not read, and what programs made of the terminal."""
