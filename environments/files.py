@@ -103,13 +103,3 @@ def _copy_attributes(source: Path, target: Path) -> None:
     if not stat.S_ISLNK(facts.st_mode):
         target.chmod(stat.S_IMODE(facts.st_mode))
     os.utime(target, ns=(facts.st_atime_ns, facts.st_mtime_ns), follow_symlinks=False)
-
-
-def bytes_in(folder: Path) -> int:
-    """Disk space that a tree takes; what vanishes meanwhile does not count."""
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += (Path(parent) / name).lstat().st_blocks * 512
-    return total

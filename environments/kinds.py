@@ -22,7 +22,7 @@ PROBE_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class KindFacts:
-    """Whether a kind of world can be had here; if not, one line says why and what to do."""
+    """Whether a kind of world can be had here; if not, one line says why and what to do, and else what it lacks."""
 
     kind: str
     available: bool
@@ -41,8 +41,8 @@ async def doctor() -> list[KindFacts]:
     docker = await _docker_reason("")
     sandbox, local = await _reason_not_to_start("sandbox"), await _reason_not_to_start("local")
     return [
-        KindFacts("docker", not docker, docker),
-        KindFacts("sandbox", not sandbox, sandbox),
+        KindFacts("docker", not docker, docker or await _docker_weaknesses()),
+        KindFacts("sandbox", not sandbox, sandbox or _sandbox_weaknesses()),
         KindFacts("local", not local, local or "no isolation: for trusted code"),
     ]
 
@@ -86,6 +86,20 @@ async def _docker_reason(image: str) -> str:
     except EnvironmentFault as fault:
         return str(fault)
     return ""
+
+
+async def _docker_weaknesses() -> str:
+    from trellis.environments.docker import engine, isolation
+
+    facts = await engine.call("tell about itself", isolation.engine_facts)
+    return "; ".join(isolation.weaknesses(facts))
+
+
+def _sandbox_weaknesses() -> str:
+    from trellis.environments.sandbox import cgroups
+
+    lacking = cgroups.missing()
+    return f"{', '.join(lacking)}: limited per process only, for want of control groups" if lacking else ""
 
 
 async def _reason_not_to_start(kind: Kind) -> str:

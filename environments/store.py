@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -105,13 +106,13 @@ def remove(folder: Path) -> None:
 def _remove_tree(folder: Path) -> None:
     try:
         shutil.rmtree(folder)
-    except OSError:
-        folder.chmod(0o700)
-        for parent, names, _ in os.walk(folder):  # an owner may have taken away their own rights
-            for path in (Path(parent) / name for name in names):
-                if not path.is_symlink():  # a link may lead anywhere
-                    path.chmod(0o700)
-        shutil.rmtree(folder)
+    except (OSError, RecursionError):
+        # An owner may have taken away their own rights, or have nested folders deeper than a path can name. These two
+        # programs go down step by step, and follow no links.
+        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf", "--one-file-system"]):
+            subprocess.run([*command, "--", folder], stderr=subprocess.DEVNULL, check=False)
+        if folder.exists():
+            raise
 
 
 def _remove_cgroup(group: Path) -> None:

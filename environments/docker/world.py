@@ -7,7 +7,6 @@ it costs in the container.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import os
 import tarfile
@@ -27,26 +26,25 @@ from trellis.environments.docker.engine import (
     labels,
     remove_container,
 )
-from trellis.environments.egress import PORTAL
+from trellis.environments.docker.isolation import DiskLimit, engine_facts, host_config
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, OnEvent, Snapshot, ignore
 from trellis.environments.guest.program import guest_program
 from trellis.environments.variables import INTERPRETER_ENV, SYSTEM_PATH
 
 WORKDIR = "/work"
-DISK_CHECK_S = 15.0
 
 
 class DockerEnvironment(ChannelEnvironment):
     def __init__(
-        self, spec: EnvironmentSpec, label: str, container: str, workdir: str, stream: asyncio.StreamReader,
-        writer: asyncio.StreamWriter, on_event: OnEvent,
+        self, spec: EnvironmentSpec, label: str, container: Mapping[str, Any], workdir: str,
+        stream: asyncio.StreamReader, writer: asyncio.StreamWriter, on_event: OnEvent,
     ) -> None:  # fmt: skip
         reader = Demultiplexer(stream)
-        channel = Channel(f"container {container[:12]}", reader, writer, reader.log)
+        channel = Channel(f"container {container['Id'][:12]}", reader, writer, reader.log)
         super().__init__(spec, channel, workdir, on_event)
         self._label = label
-        self._container = container
-        self._disk_watch = asyncio.create_task(self._watch_disk(), name="watch the disk of a container")
+        self._container = str(container["Id"])
+        self._disk = DiskLimit(self, container)
         self._closing: asyncio.Task[None] | None = None
 
     async def snapshot(self) -> Snapshot:
@@ -54,6 +52,7 @@ class DockerEnvironment(ChannelEnvironment):
             image = client().commit(self._container, conf={"Labels": labels(self._label)})
             return str(image["Id"])
 
+        await self._disk.check_holes()
         image = await call("commit a container", commit, COMMIT_TIMEOUT_S)
         return Snapshot("docker", image, {"image": image})
 
@@ -67,20 +66,9 @@ class DockerEnvironment(ChannelEnvironment):
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        self._disk_watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._disk_watch
+        await self._disk.close()
         await self.hang_up()
         await remove_container(self._container)
-
-    async def _watch_disk(self) -> None:
-        limit_kb = self.spec.resources.disk_mb << 10
-        while True:
-            await asyncio.sleep(DISK_CHECK_S)
-            with contextlib.suppress(EnvironmentFault):
-                used = (await self.exec(["du", "-sxkc", self.workdir, "/tmp", "/home"], timeout_s=60)).stdout.split()
-                if len(used) > 1 and int(used[-2]) > limit_kb:
-                    await self.channel.request("kill_all")
 
 
 async def start(
@@ -99,10 +87,11 @@ async def start(
         stream, writer = await attach(container)
         try:
             await call("start a container", lambda: _start(container, image))
+            running = await call("inspect a container", lambda: client().inspect_container(container))
         except BaseException:
             writer.close()
             raise
-        world = DockerEnvironment(spec, label, container, workdir, stream, writer, on_event)
+        world = DockerEnvironment(spec, label, running, workdir, stream, writer, on_event)
         await world.greet(_command_env(facts, spec), "/tmp")
         if snapshot is None:
             await _check_bash(world, image)
@@ -115,27 +104,7 @@ async def start(
 
 
 def _create(spec: EnvironmentSpec, label: str, image: str, workdir: str) -> str:
-    from docker.types import LogConfig, Ulimit
-
-    resources = spec.resources
-    memory = resources.memory_mb << 20
-    limits = {"core": 0, "nofile": 16384, "fsize": resources.disk_mb << 20}
-    host = client().create_host_config(
-        auto_remove=True,
-        cap_drop=["ALL"],
-        security_opt=["no-new-privileges:true"],
-        pids_limit=resources.pids + 16,
-        mem_limit=memory,
-        memswap_limit=memory,
-        nano_cpus=int(min(resources.cpus, os.cpu_count() or 1) * 1e9),
-        shm_size=memory // 2,
-        network_mode="bridge" if spec.network == "full" else "none",
-        dns=[str(PORTAL)] if spec.allow else None,
-        sysctls={"net.ipv4.ip_unprivileged_port_start": "0"} if spec.allow else None,
-        ipc_mode="private",
-        ulimits=[Ulimit(name=name, soft=value, hard=value) for name, value in limits.items()],
-        log_config=LogConfig(type="none"),
-    )
+    host = client().create_host_config(**host_config(spec, engine_facts()))
     container = client().create_container(
         image,
         command=["-I", "-S", "-c", guest_program()],

@@ -280,6 +280,11 @@ class Shell:
         facts = {"exit_code": 126, "timed_out": False, "restarted": False, "waiting": False}
         answer({**facts, "duration_s": 0.0, "spilled": []}, f"the shell cannot be started: {error.strerror}\n".encode())
 
+    def note(self, text: bytes) -> None:
+        """Add a remark of ours to the output of the command that runs."""
+        if self._answer is not None:
+            self._output.note(text)
+
     def _write(self, lines: bytes) -> None:
         with suppress(BrokenPipeError):  # bash is gone: its end is reported elsewhere
             os.write(self._lines, lines)

@@ -107,6 +107,7 @@ class Guest:
         self._offered = itertools.count(1)
         self._channel = channel
         self._commands: dict[int, Process] = {}
+        self._errors: dict[int, Capture] = {}
         self._shells: dict[int, Shell] = {}
         self._streams: dict[int, ByteStream] = {}
         self._portal = Portal(self.loop, self.offer_stream)
@@ -167,7 +168,7 @@ class Guest:
 
         def ended(status: int) -> None:
             deadline.cancel()
-            del self._commands[number]
+            del self._commands[number], self._errors[number]
             code, killer = exit_code(status)
             (out, spilled_out), (err, spilled_err) = output.take(last=True), errors.take(last=True)
             result = {
@@ -208,7 +209,7 @@ class Guest:
             ours.pop_all()
         self._commands[number] = process
         output = Capture(self.loop, output_read, self.spill_path)
-        errors = Capture(self.loop, error_read, self.spill_path)
+        errors = self._errors[number] = Capture(self.loop, error_read, self.spill_path)
         deadline = self.loop.after(limit_s, time_out)
 
     def _op_open_process(
@@ -218,7 +219,7 @@ class Guest:
         began_s = time.monotonic()
 
         def ended(status: int) -> None:
-            del self._commands[number]
+            del self._commands[number], self._errors[number]
             code, killer = exit_code(status)
             text, spilled = errors.take(last=True)
             result = {
@@ -241,7 +242,7 @@ class Guest:
             process = self.launcher.start(command, {**self.env, **env}, folder, files, ended)
             ours.pop_all()
         self._commands[number] = process
-        errors = Capture(self.loop, error_read, self.spill_path)
+        errors = self._errors[number] = Capture(self.loop, error_read, self.spill_path)
         self.open_stream(number, source, sink)
         answer({})
 
@@ -367,12 +368,13 @@ class Guest:
         self._signal_all(signal.SIGCONT)
         answer({})
 
-    def _op_kill_all(self, _: int, answer: Answer, __: bytes) -> None:
-        """End every command and shell, for instance because the disk is full; the world lives on."""
-        for process in list(self._commands.values()):
-            process.kill()
+    def _op_kill_all(self, _: int, answer: Answer, __: bytes, *, why: str) -> None:
+        """Kill all that runs, background processes too, in one call that no fork escapes; the world lives on."""
+        for errors in self._errors.values():
+            errors.note(why.encode())
         for shell in self._shells.values():
-            shell.close()
+            shell.note(why.encode())
+        self._signal_all(signal.SIGKILL)
         answer({})
 
     def _op_shutdown(self, _: int, answer: Answer, __: bytes) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from importlib import resources
 
 PARTS = (
-    "processes", "supervisor", "streams", "bytestreams", "portal", "launcher", "waiting", "terminal", "shell_command",
-    "shell_state", "bash", "main",
+    "seccomp", "processes", "supervisor", "streams", "bytestreams", "portal", "launcher", "waiting", "terminal",
+    "shell_command", "shell_state", "bash", "main", "contained",
 )  # fmt: skip
 
 # Packed: one argument of a program may have 128 KiB at most.

@@ -148,11 +148,17 @@ class Capture:
             left_out = self._total - len(self._head) - len(tail)
             data += b"\n[... %d bytes cut ...]\n" % left_out + tail
         if self._spill is not None:
-            self._spill.close()
+            with suppress(OSError):  # what it had not written yet may find the disk full
+                self._spill.close()
             spilled = [self._spill.name]
         self._clear()
         self._wanted = not last
         return data, spilled
+
+    def note(self, text: bytes) -> None:
+        """Add a remark of ours, as if it had been printed."""
+        if self._wanted:
+            self._keep(text)
 
     def _clear(self) -> None:
         self._head, self._tail = bytearray(), bytearray()

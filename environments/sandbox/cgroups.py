@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from trellis.environments.environment import Resources
@@ -26,7 +27,7 @@ def create(name: str, resources: Resources) -> tuple[tuple[str, ...], bool]:
         return _create_v2(name, {"memory.max": memory, "memory.swap.max": 0, "pids.max": pids,
                                  "cpu.max": f"{quota} {PERIOD_US}"})  # fmt: skip
     settings = {
-        "memory": {"memory.limit_in_bytes": memory, "memory.memsw.limit_in_bytes": memory},
+        "memory": {"memory.limit_in_bytes": memory, "memory.memsw.limit_in_bytes": memory},  # with swap
         "pids": {"pids.max": pids},
         "cpu": {"cpu.cfs_period_us": PERIOD_US, "cpu.cfs_quota_us": quota},
     }
@@ -40,6 +41,28 @@ def create(name: str, resources: Resources) -> tuple[tuple[str, ...], bool]:
             else:
                 group.rmdir()
     return tuple(map(str, made)), any(group.parts[4] == "memory" for group in made)
+
+
+def missing() -> list[str]:
+    """What no group of this user can limit, if anything; then only limits per process hold."""
+    wanted = ("memory", "pids", "cpu")
+    if (ROOT / "cgroup.controllers").exists():
+        there = (ROOT / "cgroup.controllers").read_text().split()
+        mine = os.access(ROOT / "cgroup.subtree_control", os.W_OK)
+        return [controller for controller in wanted if not mine or controller not in there]
+    return [
+        controller
+        for controller in wanted
+        if not (os.access(ROOT / controller, os.W_OK) and (ROOT / controller / "cgroup.procs").exists())
+    ]
+
+
+def processes(groups: Sequence[str]) -> list[int]:
+    """Those in a world's groups, numbered as this process sees them; none where there are no groups."""
+    for group in groups:
+        with contextlib.suppress(OSError):
+            return [pid for pid in map(int, Path(group, "cgroup.procs").read_text().split()) if pid > 0]
+    return []
 
 
 def _create_v2(name: str, values: dict[str, object]) -> tuple[tuple[str, ...], bool]:

@@ -1,9 +1,10 @@
 """Linux namespaces over a minimal read-only root, without any external program.
 
 `enter` runs in a process that was forked for one world and returns in the world's first process (pid 1 inside): no
-capability, no way to gain one, no other user namespace, no network but a loopback, and of the host's files only what
-the `Jail` names. It works for an ordinary user, and for root, in which case the inside is not root either: the mounts
-are made as root, then the process becomes an unprivileged user in a user namespace of its own.
+capability, no way to gain one, no other user namespace, no network but a loopback, no system call that seccomp.py
+refuses, and of the host's files only what the `Jail` names. It works for an ordinary user, and for root, in which case
+the inside is not root either: the mounts are made as root, then the process becomes an unprivileged user in a user
+namespace of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from trellis.environments.guest import seccomp
 from trellis.environments.guest.processes import PR_SET_DUMPABLE, prctl
 
 INSIDE_UID = 1000
@@ -35,7 +37,7 @@ MNT_DETACH = 2
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 SYS_MOUNT_SETATTR = 442
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
-PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP = 1, 24
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 CAPABILITY_VERSION_3 = 0x20080522
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
@@ -45,8 +47,13 @@ ETC = (
     "alternatives", "chromium", "chromium.d", "fonts", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "mime.types",
     "nsswitch.conf", "protocols", "services", "ssl/certs", "ssl/openssl.cnf",
 )  # fmt: skip
+TERMINALS = 128
+"""Pseudo-terminals of one world; the kernel has some thousands for all."""
 PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 PROC_MASKED = ("acpi", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list")
+OOM_SCORE_ADJ = 200
+"""When the host runs out of memory, worlds go before what else runs there. No process inside can lower it below what
+it is when it is set by root."""
 NO_SUCH_MODULE = "raise ModuleNotFoundError(f'No module named {__name__!r}', name=__name__)\n"
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -82,6 +89,7 @@ class Jail:
     memory_bytes: int
     memory_by_cgroup: bool
     disk_bytes: int
+    inodes: int
 
 
 # --- system calls --------------------------------------------------------------------------------------------------
@@ -131,6 +139,7 @@ def enter(jail: Jail, held: int) -> None:
     """
     rooted = is_real_root()
     uid, gid = os.geteuid(), os.getegid()
+    be_killed_first()
     _unshare(
         (0 if rooted else CLONE_NEWUSER)
         | CLONE_NEWNS
@@ -166,6 +175,10 @@ def enter(jail: Jail, held: int) -> None:
     _forbid_user_namespaces(user_sysctls)
     drop_privileges()
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # changing the user cleared it
+
+
+def be_killed_first() -> None:
+    Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_ADJ))
 
 
 def _wait_for(child: int, held: int) -> NoReturn:
@@ -282,9 +295,11 @@ def _make_devices(root: Path, jail: Jail) -> None:
     for name, target in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
         (dev / name).symlink_to(target)
     size = jail.memory_bytes // 2
-    _mount("tmpfs", str(dev / "shm"), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, f"size={size},mode=1777")
+    options = f"size={size},nr_inodes={jail.inodes},mode=1777"
+    _mount("tmpfs", str(dev / "shm"), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
     with suppress(JailError):  # pseudo-terminals are a convenience
-        _mount("devpts", str(dev / "pts"), "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
+        options = f"newinstance,ptmxmode=0666,mode=620,max={TERMINALS}"
+        _mount("devpts", str(dev / "pts"), "devpts", MS_NOSUID | MS_NOEXEC, options)
         (dev / "ptmx").symlink_to("pts/ptmx")
 
 
@@ -320,12 +335,12 @@ def set_limits(jail: Jail) -> None:
 
 
 def drop_privileges() -> None:
-    """Give up every capability in this user namespace, for ever."""
+    """Give up every capability in this user namespace and the system calls that nobody needs, for ever."""
     for capability in range(64):
         _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # past the last one, the kernel says EINVAL
     _libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     _check(_libc.capset(struct.pack("Ii", CAPABILITY_VERSION_3, 0), bytes(24)), "capset")
-    _check(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    seccomp.install()
 
 
 # --- joining -------------------------------------------------------------------------------------------------------
@@ -346,6 +361,7 @@ def join(jail: Jail, descriptors: list[int]) -> None:
     """
     user, *others = descriptors
     rooted = is_real_root()
+    be_killed_first()
     if rooted:
         os.setgroups([])
     for descriptor in [*others, user] if rooted else [user, *others]:

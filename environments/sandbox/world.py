@@ -7,7 +7,6 @@ snapshot is a copy of that folder, made into one more layer; a fork is an empty 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import secrets
 import shutil
@@ -31,18 +30,19 @@ from trellis.environments.sandbox.jail import ROOTS_AGENT_UID, Jail, is_real_roo
 from trellis.environments.sandbox.launch import Launched, command_env, launch
 from trellis.environments.sandbox.view import view
 from trellis.environments.variables import INTERPRETER_ENV
+from trellis.environments.watch import watch_disk
 
 WRITABLE = ("work", "home", "tmp")
 BASE_LAYER = "base/files"
 MAX_LAYERS = 200
 """Forks of forks of forks: more names than this do not fit into the one page of mount options."""
-DISK_CHECK_S = 3.0
 
 
 class Sandbox(ChannelEnvironment):
     def __init__(
-        self, spec: EnvironmentSpec, label: str, folder: Path, jail: Jail, launched: Launched, on_event: OnEvent
-    ) -> None:
+        self, spec: EnvironmentSpec, label: str, folder: Path, jail: Jail, launched: Launched, groups: Sequence[str],
+        on_event: OnEvent,
+    ) -> None:  # fmt: skip
         log = folder / "guest.log"
         channel = Channel(
             "the sandbox",
@@ -55,7 +55,7 @@ class Sandbox(ChannelEnvironment):
         self._folder = folder
         self._jail = jail
         self._launched = launched
-        self._disk_watch = asyncio.create_task(self._watch_disk(), name="watch the disk of a sandbox")
+        self._disk_watch = watch_disk(self, [folder / "upper"], lambda: cgroups.processes(groups))
         self._closing: asyncio.Task[None] | None = None
 
     async def snapshot(self) -> Snapshot:
@@ -97,18 +97,9 @@ class Sandbox(ChannelEnvironment):
             await asyncio.to_thread(store.remove, self._folder)
 
     async def _end_processes(self) -> None:
-        self._disk_watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._disk_watch
+        self._disk_watch.close()
         await self.hang_up()
         await self._launched.ended()
-
-    async def _watch_disk(self) -> None:
-        while True:
-            await asyncio.sleep(DISK_CHECK_S)
-            if await asyncio.to_thread(files.bytes_in, self._folder / "upper") > self.spec.resources.disk_mb << 20:
-                with contextlib.suppress(EnvironmentFault):
-                    await self.channel.request("kill_all")
 
 
 async def start(
@@ -149,7 +140,7 @@ async def _start(spec: EnvironmentSpec, label: str, layers: Sequence[str], on_ev
             (folder / part).mkdir()
         jail = _jail(spec, folder, layers, memory_by_cgroup)
         launched = await launch(folder / "guest.log", jail=jail, cgroups=groups, preload=spec.preload)
-        world = Sandbox(spec, label, folder, jail, launched, on_event)
+        world = Sandbox(spec, label, folder, jail, launched, groups, on_event)
     except BaseException:
         await asyncio.to_thread(store.remove, folder)
         raise
@@ -179,6 +170,7 @@ def _jail(spec: EnvironmentSpec, folder: Path, layers: Sequence[str], memory_by_
         memory_bytes=spec.resources.memory_mb << 20,
         memory_by_cgroup=memory_by_cgroup,
         disk_bytes=spec.resources.disk_mb << 20,
+        inodes=spec.resources.inodes,
     )
 
 
