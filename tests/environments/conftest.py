@@ -13,7 +13,7 @@ import pytest
 from trellis.environments import kinds
 from trellis.environments.environment import Kind
 
-pytest.register_assert_rewrite("trellis.environments.conformance")
+pytest.register_assert_rewrite("trellis.environments.conformance", "trellis.environments.hostile")
 
 
 @functools.cache
@@ -49,5 +49,5 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 def _no_traces() -> Iterator[None]:
     """Snapshots stay until their label is reaped; labels name the process, because others may test beside this one."""
     yield
-    for label in ("conformance", "test"):
+    for label in ("conformance", "hostile", "test"):
         asyncio.run(kinds.reap(f"{label}-{os.getpid()}"))
