@@ -41,10 +41,15 @@ async def resolve_kind(spec: EnvironmentSpec) -> str:
         if wanted and spec.kind != "docker":
             raise EnvironmentUnavailable(f"a world from a {wanted} needs docker, not {spec.kind}")
         return spec.kind
-    reason = await _docker_reason(spec.image)
-    if reason and wanted:
-        raise EnvironmentUnavailable(f"a world from a {wanted} needs docker: {reason}")
-    return "sandbox" if reason else "docker"
+    if not wanted:
+        return "sandbox" if await _docker_reason(spec.image) else "docker"
+    from trellis.environments.docker import engine
+
+    try:
+        await engine.call("connect", engine.client)
+    except EnvironmentFault as fault:
+        raise EnvironmentUnavailable(f"a world from a {wanted} needs docker: {fault}") from None
+    return "docker"
 
 
 async def doctor() -> list[KindFacts]:
@@ -70,7 +75,8 @@ async def reap(label: str, *, dead_only: bool = False) -> int:
     """
     from trellis.environments import built, leftovers
 
-    built.let_go(label)
+    if not dead_only:
+        built.let_go(label)
     found = await leftovers.find(label, dead_only=dead_only)
     await leftovers.remove(found)
     return len(found)

@@ -51,8 +51,8 @@ async def _embedded(spec: EnvironmentSpec) -> tuple[str, str]:
 
 
 async def _try(spec: EnvironmentSpec) -> str:
-    """Start an empty world of the kind, image and runtime, and close it; a Compose file is read, and what is built from
-    one or from a Dockerfile is built when it is first needed. Raises EnvironmentFault."""
+    """Start an empty world of the kind, image and runtime, and close it. A Compose file is read; what is built is built
+    when it is first needed. Raises EnvironmentFault."""
     from trellis.environments.kinds import resolve_kind
 
     kind = await resolve_kind(spec)
@@ -60,7 +60,7 @@ async def _try(spec: EnvironmentSpec) -> str:
         from trellis.environments.docker.world import project_of
 
         await project_of(spec)
-    if kind != "local":
+    if kind != "local" and not (spec.dockerfile or spec.compose):
         world = await EnvironmentSpec(kind=kind, image=spec.image, runtime=spec.runtime).start(  # type: ignore[arg-type]
             label="probe"
         )

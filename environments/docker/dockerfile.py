@@ -111,7 +111,7 @@ def make(recipe: Recipe, tag: str, labels: Mapping[str, str], network: str, reso
         marked: _with_label(recipe.text, f"{BUILDING}={labels[BUILDING]}"),
         ".dockerignore": "\n".join((*(recipe.ignored or (".dockerignore",)), marked)),
     }
-    step, output = "", ""
+    step, output, failed = "", "", ""
     try:
         with tempfile.TemporaryFile(dir=scratch_folder()) as archive:
             create_archive(build.context, files=recipe.context, fileobj=archive, extra_files=list(ours.items()))
@@ -132,15 +132,16 @@ def make(recipe: Recipe, tag: str, labels: Mapping[str, str], network: str, reso
                 timeout=BUILD_TIMEOUT_S,
             )
             for event in events:
-                if error := event.get("error"):
-                    tail = f"; the end of its output: {output.strip()[-SHOWN_CHARACTERS:]}" if output.strip() else ""
-                    raise EnvironmentFault(f"{build.name}: {step or 'it'} failed: {error.strip()}{tail}")
+                failed = failed or event.get("error", "")  # read on to the end: the connection can then be used again
                 said = _COLOUR.sub("", event.get("stream", ""))
                 print(said, end="", file=sys.stderr, flush=True)
                 if began := re.match(r"Step \d+/\d+ : (.*)", said, re.DOTALL):
                     step, output = began[1].strip(), ""
                 elif not said.startswith((" ---> ", "Removing intermediate", "\n")):
                     output = (output + said)[-2 * SHOWN_CHARACTERS :]
+        if failed:
+            tail = f"; the end of its output: {output.strip()[-SHOWN_CHARACTERS:]}" if output.strip() else ""
+            raise EnvironmentFault(f"{build.name}: {step or 'it'} failed: {failed.strip()}{tail}")
     except APIError as error:
         said = _as_in(str(error.explanation or error), ours[marked])
         raise EnvironmentFault(f"{build.name}: {said.strip()}") from None

@@ -6,6 +6,7 @@ another image and the second start costs a start only; forks then commit what th
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -170,19 +171,24 @@ def _commit(made: str, tag: str, config: Mapping[str, Any]) -> None:
 
 def _find() -> list[built.Built]:
     """Their sizes are what they add to the largest image that they build on."""
+    from docker.errors import ImageNotFound
+
     tags = {image["Id"]: image["RepoTags"] for image in client().images(name=REPOSITORY)}
     others = [image["Id"] for image in client().images() if image["Id"] not in tags]
-    facts = {image: client().inspect_image(image) for image in (*tags, *others)}
+    facts = {}
+    for image in (*tags, *others):
+        with contextlib.suppress(ImageNotFound):  # somebody removed it meanwhile
+            facts[image] = client().inspect_image(image)
     layers = {image: tuple(known["RootFS"].get("Layers") or ()) for image, known in facts.items()}
     found = []
-    for image, names in tags.items():
+    for image in facts.keys() & tags.keys():
         below = [
             facts[other]["Size"]
             for other, its in layers.items()
             if other != image and len(its) < len(layers[image]) and layers[image][: len(its)] == its
         ]
         size = facts[image]["Size"] - max(below, default=0)
-        for name in names:
+        for name in tags[image]:
             key = name.partition(":")[2]
             began = datetime.fromisoformat(facts[image]["Created"]).timestamp()
             found.append(built.Built(key, name, size, built.last_used(key, began)))

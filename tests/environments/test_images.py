@@ -323,6 +323,24 @@ async def test_the_network_of_a_build(docker: None, tmp_path: Path) -> None:
     assert "eth0" in await said(replace(spec, setup_network="full"), "cat /tmp/seen")
 
 
+@docker_needed
+async def test_auto_is_docker_where_only_docker_can(docker: None, tmp_path: Path) -> None:
+    assert await kinds.resolve_kind(EnvironmentSpec(dockerfile=str(tmp_path))) == "docker"
+
+
+def test_no_engine_for_a_dockerfile_is_one_line() -> None:
+    code = (
+        "import asyncio; from trellis.environments.kinds import resolve_kind\n"
+        "from trellis.environments.environment import *\n"
+        "try: asyncio.run(resolve_kind(EnvironmentSpec(dockerfile='x')))\n"
+        "except EnvironmentUnavailable as reason: print(reason)"
+    )
+    env = {**os.environ, "DOCKER_HOST": "unix:///nonexistent/docker.sock"}
+    said = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("a world from a Dockerfile needs docker: no Docker engine answers")
+    assert said.count("\n") == 1
+
+
 async def test_a_dockerfile_needs_docker(tmp_path: Path) -> None:
     spec = replace(dockerfile(tmp_path / "c", "FROM scratch\n"), kind="sandbox")
     with pytest.raises(EnvironmentUnavailable, match="a world from a Dockerfile needs docker, not sandbox"):
