@@ -472,3 +472,15 @@ async def test_a_killed_host_leaves_nothing_after_reaping(docker: None, tmp_path
 
 def test_the_example_says_what_its_oracle_hands_in() -> None:
     assert json.loads((EXAMPLE / "shop" / "orders.json").read_text())[1]["paid"] is False
+
+
+@docker_needed
+async def test_a_list_of_places_beside_services(docker: None, tmp_path: Path) -> None:
+    """The world may reach what is listed, its services all the same; and they reach nothing but each other."""
+    spec = project(tmp_path, "db: {image: trellis-base, command: sleep 600}")
+    world = await replace(spec, allow=("allowed.test:80",)).start(label=f"{LABEL}/allow")
+    assert (await world.exec("getent hosts db | wc -l")).text == "1\n"
+    assert (await world.exec("getent hosts not-allowed.test")).exit_code == 2
+    (db,) = [c for c in await facts(f"{LABEL}/allow") if c["Config"]["Hostname"] == "db"]
+    assert db["HostConfig"]["Dns"] == ["127.0.0.1"]
+    await world.close()

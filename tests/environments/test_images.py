@@ -485,3 +485,10 @@ async def test_an_image_that_somebody_removed_is_built_again(docker: None, tmp_p
     assert len(second) == len(first) == 37
     assert second != first
     assert tag_of(key).startswith(f"{REPOSITORY}:")
+
+
+def test_a_phase_that_is_online_needs_no_list() -> None:
+    online = built.setup_phase(EnvironmentSpec(allow=("a.test:1",), setup_network="full"))
+    assert (online.network, online.allow) == ("full", ())
+    other = built.setup_phase(EnvironmentSpec(setup_allow=("a.test:1",)))
+    assert (other.network, other.allow) == ("none", ("a.test:1",))
