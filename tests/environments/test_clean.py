@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -304,21 +303,3 @@ async def test_doctor_tells_about_the_engine(docker: None) -> None:
         assert fact in rows["docker engine"]["found"]
     assert rows["docker seccomp"]["ok"] is True
     assert {"built images", "built layers"} <= rows.keys()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_images() -> Iterator[None]:
-    """What this module built is removed: it is of no use to anybody else."""
-    from trellis.environments.docker.images import ImageCache
-
-    def keys() -> set[str]:
-        try:
-            return {found.key for found in asyncio.run(ImageCache().find())}
-        except EnvironmentUnavailable:
-            return set()
-
-    before = keys()
-    yield
-    built.let_go(LABEL)
-    for key in keys() - before:
-        asyncio.run(ImageCache().remove(key))

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
@@ -43,23 +42,6 @@ def isolated(request: pytest.FixtureRequest) -> Kind:
     request.getfixturevalue(request.param)
     kind: Kind = request.param
     return kind
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_images() -> Iterator[None]:
-    """What this module built is removed: it is of no use to anybody else."""
-    before = _keys()
-    yield
-    built.let_go(LABEL)
-    for key in _keys() - before:
-        asyncio.run(ImageCache().remove(key))
-
-
-def _keys() -> set[str]:
-    try:
-        return {found.key for found in asyncio.run(ImageCache().find())}
-    except EnvironmentUnavailable:
-        return set()
 
 
 async def said(spec: EnvironmentSpec, command: str, label: str = f"{LABEL}/said") -> str:
