@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from trellis.environments import store
+from trellis.environments.built import Cache
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, EnvironmentUnavailable, Kind, Snapshot
 
 MODULES = {
@@ -30,10 +31,25 @@ class KindFacts:
 
 
 async def resolve_kind(spec: EnvironmentSpec) -> str:
-    """The kind to start: `auto` takes docker if an engine and the image are there, else sandbox; never local."""
+    """The kind to start: `auto` takes docker if an engine and the image are there, else sandbox; never local.
+
+    Raises:
+        EnvironmentUnavailable: only docker can provide it, and it is not here or not asked for.
+    """
+    wanted = "Dockerfile" if spec.dockerfile else "Compose file" if spec.compose else ""
     if spec.kind != "auto":
+        if wanted and spec.kind != "docker":
+            raise EnvironmentUnavailable(f"a world from a {wanted} needs docker, not {spec.kind}")
         return spec.kind
-    return "sandbox" if await _docker_reason(spec.image) else "docker"
+    if not wanted:
+        return "sandbox" if await _docker_reason(spec.image) else "docker"
+    from trellis.environments.docker import engine
+
+    try:
+        await engine.call("connect", engine.client)
+    except EnvironmentFault as fault:
+        raise EnvironmentUnavailable(f"a world from a {wanted} needs docker: {fault}") from None
+    return "docker"
 
 
 async def doctor() -> list[KindFacts]:
@@ -57,18 +73,49 @@ async def reap(label: str, *, dead_only: bool = False) -> int:
     Raises:
         EnvironmentFault: the engine could not remove its part.
     """
-    removed = 0
-    if sys.platform.startswith("linux"):
-        with suppress(EnvironmentUnavailable):
-            folders = await asyncio.to_thread(lambda: list(store.labelled(label, dead_only=dead_only)))
-            for folder in folders:
-                await asyncio.to_thread(store.remove, folder)
-            removed += len(folders)
+    from trellis.environments import built, leftovers
+
+    if not dead_only:
+        built.let_go(label)
+    found = await leftovers.find(label, dead_only=dead_only)
+    await leftovers.remove(found)
+    return len(found)
+
+
+async def caches() -> list[Cache]:
+    """Where this machine keeps what was built for later starts."""
+    found: list[Cache] = []
     with suppress(EnvironmentUnavailable):
         from trellis.environments.docker import engine
+        from trellis.environments.docker.images import ImageCache
 
-        removed += await engine.reap(label, dead_only=dead_only)
-    return removed
+        await engine.call("connect", engine.client)
+        found.append(ImageCache())
+    if sys.platform.startswith("linux"):
+        with suppress(EnvironmentUnavailable):
+            from trellis.environments.sandbox.built_layers import LayerCache
+
+            store.store_folder()
+            found.append(LayerCache())
+    return found
+
+
+async def engine_facts() -> dict[str, str]:
+    """What the Docker engine says about itself; empty where there is none. `seccomp` is empty if it filters nothing."""
+    from trellis.environments.docker import engine
+
+    try:
+        info = await engine.call("tell about itself", lambda: engine.client().info())
+    except EnvironmentFault:
+        return {}
+    options = [option for option in info.get("SecurityOptions") or () if option.startswith("name=seccomp")]
+    return {
+        "version": str(info.get("ServerVersion")),
+        "storage driver": str(info.get("Driver")),
+        "cgroups": f"v{info.get('CgroupVersion', '1')}",
+        "runtimes": " ".join(sorted(info.get("Runtimes") or ())),
+        "seccomp": ", ".join(options).removeprefix("name=seccomp,"),
+    }
 
 
 async def release(snapshot: Snapshot) -> None:

@@ -85,6 +85,14 @@ def labelled(label: str, *, dead_only: bool) -> Iterator[Path]:
             yield folder
 
 
+def label_of(folder: Path) -> str:
+    """Empty for a folder that is nobody's."""
+    try:
+        return str(json.loads((folder / OWNER).read_text())["label"])
+    except (OSError, ValueError):
+        return ""
+
+
 def remove(folder: Path) -> None:
     """Remove a folder and its control groups, whatever modes the files in it have.
 

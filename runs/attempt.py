@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from trellis.environments.describe import describe
 from trellis.environments.pool import Pool
 from trellis.models.model import Usage
 from trellis.runs.approval import Approvals
@@ -78,7 +79,7 @@ class Attempt:
             collect=partial(planned.benchmark.collect, cell.task),
             label=label,
             environment=cell.environment,
-            header=self._header(),
+            header=await self._header(),
             start_world=self._run.pool.start,
             approve=self._run.approvals.of(cell.key),
             toolsets=cell.toolsets(),
@@ -129,7 +130,7 @@ class Attempt:
             return ("limit", limits[0]) if limits else ("refused", "")
         return "completed", ""
 
-    def _header(self) -> dict[str, Any]:
+    async def _header(self) -> dict[str, Any]:
         cell, choice = self.cell, self.cell.agent.choice
         benchmark = cell.planned.benchmark
         return {
@@ -139,7 +140,7 @@ class Attempt:
             "scaffold": {"name": choice.scaffold, "options": choice.options},
             "models": {role: model.name for role, model in cell.agent.models.items()},
             "model_options": choice.model_options,
-            "environment": cell.environment and {"kind": cell.environment.kind, "image": cell.environment.image},
+            "environment": cell.environment and await describe(cell.environment),
             "budget": self._run.experiment.budget.model_dump(exclude_none=True),
             **self._run.provenance,
         }  # fmt: skip

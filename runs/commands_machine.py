@@ -17,7 +17,10 @@ from trellis.runs import table, text
 from trellis.runs.errors import UsageError
 from trellis.runs.flags import as_json
 
-EXTRAS = {"mle": ("pandas", "sklearn", "yaml"), "swelancer": ("pytest",), "browser": ("playwright",), "mcp": ("mcp",)}
+EXTRAS = {
+    "mle": ("pandas", "sklearn", "yaml"), "swelancer": ("pytest",), "browser": ("playwright",), "mcp": ("mcp",),
+    "compose": ("yaml",),
+}  # fmt: skip
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 LOW_DISK_GB = 5.0
 
@@ -40,16 +43,54 @@ def doctor(build_image: bool, as_json: bool) -> None:
 
 
 @click.command()
+@click.option("--built", is_flag=True, help="Also remove images and layers that were built for later starts.")
+@click.option(
+    "--max-gb",
+    type=click.FloatRange(0),
+    metavar="GB",
+    help="Remove of those what was used least recently, until each kind takes at most so much. [TRELLIS_BUILT_GB]",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @as_json
-def clean(as_json: bool) -> None:
-    """Remove what processes that died have left behind: worlds with their mounts and folders, containers, snapshots.
+def clean(built: bool, max_gb: float | None, dry_run: bool, as_json: bool) -> None:
+    """Remove what processes that died have left behind: worlds with their mounts and folders, containers, networks,
+    snapshots, parts of builds.
 
-    What belongs to a living process stays.
-    """
-    from trellis.environments.kinds import reap
+    What belongs to a living process stays. Images and layers that were built are kept for later starts, within their
+    budget.
+    """  # fmt: skip
+    from trellis.environments.environment import EnvironmentFault
 
-    removed = asyncio.run(reap("", dead_only=True))
-    click.echo(json.dumps({"removed": removed}) if as_json else f"{text.plural(removed, 'leftover')} removed")
+    if built and max_gb is not None:
+        raise UsageError("--built removes all; leave out --max-gb")
+    try:
+        items = asyncio.run(_clean(0 if built else max_gb, dry_run))
+    except EnvironmentFault as fault:
+        raise UsageError(f"not everything could be removed: {fault}") from None
+    if as_json:
+        click.echo(json.dumps({"removed": len(items), "dry_run": dry_run, "items": items}, indent=2))
+        return
+    for item in items:
+        click.echo(f"{item['what']} {item['id']}" + (f" ({item['label']})" if item["label"] else ""))
+    click.echo(f"{text.plural(len(items), 'leftover')} {'would be removed' if dry_run else 'removed'}")
+
+
+async def _clean(max_gb: float | None, dry_run: bool) -> list[dict[str, str]]:
+    """What was, or would be, removed."""
+    from trellis.environments import built, kinds, leftovers
+
+    budget = built.budget_bytes() if max_gb is None else int(max_gb * 1e9)
+    found = await leftovers.find("", dead_only=True)
+    if not dry_run:
+        await leftovers.remove(found)
+    items = [{"what": left.what, "id": left.id, "label": left.label} for left in found]
+    for cache in await kinds.caches():
+        gone = await built.evict(cache, budget, dry_run=dry_run)
+        items += [{"what": cache.what, "id": thing.name, "label": ""} for thing in gone]
+    unowned = await leftovers.find_unowned()
+    if not dry_run:
+        await leftovers.remove(unowned)
+    return items + [{"what": left.what, "id": left.id, "label": left.label} for left in unowned]
 
 
 def _build_image() -> None:
@@ -75,6 +116,7 @@ async def _examine() -> Mapping[str, tuple[bool | None, str]]:
     found["git"] = (git is not None, git or "not found; swelancer needs it")
     for facts in await kinds():
         found[f"world {facts.kind}"] = (facts.available, facts.reason or "ready")
+    found.update(await _worlds())
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     found["chromium"] = (chromium is not None, chromium or "not found; tests in a browser are skipped without it")
     for key in KEYS:
@@ -82,4 +124,29 @@ async def _examine() -> Mapping[str, tuple[bool | None, str]]:
     free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
     found["disk"] = (free_gb >= LOW_DISK_GB, f"{free_gb:.0f} GB free here")
     found["processors"] = (True, str(os.cpu_count()))
+    return found
+
+
+async def _worlds() -> Mapping[str, tuple[bool | None, str]]:
+    """The engine, and what is kept for later starts."""
+    from trellis.environments import built, kinds
+    from trellis.environments.environment import EnvironmentFault
+
+    found: dict[str, tuple[bool | None, str]] = {}
+    if engine := await kinds.engine_facts():
+        filtered = engine.pop("seccomp")
+        found["docker engine"] = (True, ", ".join(f"{what} {value}" for what, value in engine.items()))
+        found["docker seccomp"] = (
+            bool(filtered),
+            filtered or "system calls are not filtered: the engine lacks seccomp",
+        )
+    try:
+        budget_gb = built.budget_bytes() / 1e9
+        for cache in await kinds.caches():
+            things = await cache.find()
+            used_gb = sum(thing.bytes for thing in things) / 1e9
+            size = f"{text.plural(len(things), cache.what)}, {used_gb:.1f} of {budget_gb:g} GB"
+            found[f"{cache.what}s"] = (used_gb <= budget_gb or None, size)
+    except EnvironmentFault as fault:
+        found["built"] = (False, str(fault))
     return found

@@ -102,9 +102,13 @@ class EnvironmentChoice(_Settings):
     """Instead of what the tasks say, for the agents' worlds; a grader's stay as their benchmark has them."""
     allow: tuple[str, ...] | None = None
     """With network "none": "host:port" that the agents' worlds reach all the same, instead of what the tasks say."""
+    runtime: str | None = None
+    """The Docker engine's runtime, for example "runsc"."""
     cpus: float | None = Field(default=None, gt=0)
     memory_mb: int | None = Field(default=None, ge=16)
     disk_mb: int | None = Field(default=None, ge=1)
+    inodes: int | None = Field(default=None, ge=1)
+    """Files and folders that a world may add."""
     pids: int | None = Field(default=None, ge=1)
 
     @field_validator("allow", mode="before")
@@ -129,6 +133,8 @@ class EnvironmentChoice(_Settings):
             given["network"] = "none"
         if self.kind == "auto":
             del given["kind"]
+        if self.image is not None:
+            given["dockerfile"] = ""
         resources = {f.name: given.pop(f.name) for f in fields(Resources) if f.name in given}
         return replace(spec, resources=replace(spec.resources, **resources), **given)
 

@@ -51,16 +51,27 @@ async def _embedded(spec: EnvironmentSpec) -> tuple[str, str]:
 
 
 async def _try(spec: EnvironmentSpec) -> str:
-    """Start an empty world of the kind and image, and close it. Raises EnvironmentFault."""
+    """Start an empty world of the kind, image and runtime, and close it. A Compose file is read; what is built is built
+    when it is first needed. Raises EnvironmentFault."""
     from trellis.environments.kinds import resolve_kind
 
     kind = await resolve_kind(spec)
-    if kind != "local":
-        world = await EnvironmentSpec(kind=kind, image=spec.image).start(label="probe")  # type: ignore[arg-type]
+    if kind == "docker":
+        from trellis.environments.docker.world import project_of
+
+        await project_of(spec)
+    if kind != "local" and not (spec.dockerfile or spec.compose):
+        world = await EnvironmentSpec(kind=kind, image=spec.image, runtime=spec.runtime).start(  # type: ignore[arg-type]
+            label="probe"
+        )
         await world.close()
     return kind
 
 
 def _distinct(plan: Plan) -> list[EnvironmentSpec]:
-    specs = {(spec.kind, spec.image): spec for cell in plan.cells if (spec := cell.environment) is not None}
+    specs = {
+        (spec.kind, spec.image, spec.runtime, spec.dockerfile, spec.compose): spec
+        for cell in plan.cells
+        if (spec := cell.environment) is not None
+    }
     return list(specs.values())

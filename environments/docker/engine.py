@@ -12,13 +12,15 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from trellis.environments.docker.base_image import base_image_name
 from trellis.environments.environment import EnvironmentFault, EnvironmentUnavailable
+from trellis.environments.leftovers import Leftover, What
 from trellis.environments.store import in_use, process_start
 
-LABEL, OWNER = "trellis.label", "trellis.owner"
+LABEL, OWNER, BUILT = "trellis.label", "trellis.owner", "trellis.built"
 CALL_TIMEOUT_S = 120.0
 COMMIT_TIMEOUT_S = 600.0
 LOG_BYTES = 4000
@@ -108,6 +110,11 @@ def find_image(image: str) -> Mapping[str, Any]:
     return facts
 
 
+def scratch_folder() -> str | None:
+    """For archives on their way to the engine: on a disk, where there is one, rather than in memory."""
+    return "/var/tmp" if Path("/var/tmp").is_dir() else None
+
+
 def labels(label: str) -> dict[str, str]:
     return {LABEL: label, OWNER: f"{os.getpid()} {process_start(os.getpid())}"}
 
@@ -185,39 +192,44 @@ async def remove_container(container: str) -> None:
     await call("remove a container", remove)
 
 
-async def labelled(label: str, *, dead_only: bool) -> list[tuple[str, bool]]:
-    """Containers and snapshots whose label is `label` or begins with `label/` (all for "") and whose owner is dead, or,
-    unless `dead_only`, this process: id, and whether it is an image. Containers come first."""
+async def remove_network(network: str) -> None:
+    """Return when it is gone, whoever removes it."""
+    from docker.errors import NotFound
 
-    def ours(owner: Mapping[str, str] | None) -> bool:
-        found = (owner or {}).get(LABEL, "")
-        pid, _, began = (owner or {}).get(OWNER, "").partition(" ")
-        free = not in_use(int(pid or 0), began, dead_only=dead_only)
+    def remove() -> None:
+        with contextlib.suppress(NotFound):
+            client().remove_network(network)
+
+    await call("remove a network", remove)
+
+
+async def labelled(label: str, *, dead_only: bool) -> list[Leftover]:
+    """Containers, networks and snapshots whose label is `label` or begins with `label/` (all for "") and whose owner is
+    dead, or, unless `dead_only`, this process; in an order in which they can be removed."""
+
+    def ours(marks: Mapping[str, str]) -> bool:
+        if not marks.get(OWNER):  # images that were built for later starts have no owner
+            return False
+        found = marks.get(LABEL, "")
+        pid, _, began = marks[OWNER].partition(" ")
+        free = not in_use(int(pid), began, dead_only=dead_only)
         return free and (not label or found == label or found.startswith(f"{label}/"))
 
-    def find() -> list[tuple[str, bool]]:
+    def find() -> list[Leftover]:
         by_owner = {"label": OWNER}
-        containers = client().containers(all=True, filters=by_owner)
-        images = client().images(all=True, filters=by_owner)
+        listed: tuple[tuple[What, Any], ...] = (
+            ("container", client().containers(all=True, filters=by_owner)),
+            ("network", client().networks(filters=by_owner)),
+            ("snapshot", client().images(all=True, filters=by_owner)),
+        )
         return [
-            (found["Id"], is_image)
-            for is_image, some in ((False, containers), (True, images))
+            Leftover(what, "engine", found["Id"], found["Labels"].get(LABEL, ""))
+            for what, some in listed
             for found in some
-            if ours(found["Labels"])
+            if ours(found["Labels"] or {})
         ]
 
-    return await call("list containers", find)
-
-
-async def reap(label: str, *, dead_only: bool) -> int:
-    """Remove what is `labelled`; how many there were."""
-    found = await labelled(label, dead_only=dead_only)
-    for identity, is_image in found:
-        if is_image:
-            await remove_image(identity)
-        else:
-            await remove_container(identity)
-    return len(found)
+    return await call("list what has a label", find)
 
 
 async def remove_image(image: str) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from trellis.environments.channel import ChannelEnvironment
 from trellis.environments.docker.engine import client
-from trellis.environments.egress import PORTAL
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, EnvironmentUnavailable
 from trellis.environments.usage import Usage, regular_files
 from trellis.environments.watch import LEEWAY, Watch, stop_commands, watch_disk
@@ -56,8 +55,6 @@ def host_config(spec: EnvironmentSpec, engine: Mapping[str, Any]) -> dict[str, A
         "oom_score_adj": OOM_SCORE_ADJ,
         "tmpfs": {"/dev/shm": f"size={memory // 2},nr_inodes={resources.inodes},mode=1777"},
         "network_mode": "bridge" if spec.network == "full" else "none",
-        "dns": [str(PORTAL)] if spec.allow else None,
-        "sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"} if spec.allow else None,
         "ipc_mode": "private",
         "ulimits": [Ulimit(name=name, soft=value, hard=value) for name, value in limits.items()],
         "log_config": LogConfig(type="none"),

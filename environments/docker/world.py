@@ -7,47 +7,57 @@ it costs in the container.
 from __future__ import annotations
 
 import asyncio
-import io
-import os
-import tarfile
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from trellis.environments.channel import Channel, ChannelEnvironment, snapshot_data
-from trellis.environments.docker.base_image import base_image_name
+from trellis.environments.docker import compose, container, images
+from trellis.environments.docker.compose import Project
+from trellis.environments.docker.dockerfile import Build
 from trellis.environments.docker.engine import (
     COMMIT_TIMEOUT_S,
     Demultiplexer,
     attach,
     call,
     client,
-    find_image,
     labels,
     remove_container,
 )
-from trellis.environments.docker.isolation import DiskLimit, engine_facts, host_config
+from trellis.environments.docker.images import Image
+from trellis.environments.docker.isolation import DiskLimit
+from trellis.environments.docker.services import Services
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, OnEvent, Snapshot, ignore
-from trellis.environments.guest.program import guest_program
-from trellis.environments.variables import INTERPRETER_ENV, SYSTEM_PATH
-
-WORKDIR = "/work"
 
 
 class DockerEnvironment(ChannelEnvironment):
     def __init__(
         self, spec: EnvironmentSpec, label: str, container: Mapping[str, Any], workdir: str,
-        stream: asyncio.StreamReader, writer: asyncio.StreamWriter, on_event: OnEvent,
+        stream: asyncio.StreamReader, writer: asyncio.StreamWriter, on_event: OnEvent, services: Services | None = None,
     ) -> None:  # fmt: skip
         reader = Demultiplexer(stream)
         channel = Channel(f"container {container['Id'][:12]}", reader, writer, reader.log)
         super().__init__(spec, channel, workdir, on_event)
         self._label = label
         self._container = str(container["Id"])
+        self._services = services
         self._disk = DiskLimit(self, container)
         self._closing: asyncio.Task[None] | None = None
 
+    async def settle(self) -> None:
+        """End every command, so that files are whole."""
+        await self.channel.request("kill_all", why="")
+
     async def snapshot(self) -> Snapshot:
+        if self._services is None:
+            return await self._commit()
+        async with self._services.paused():
+            mine, theirs = await self._commit(), await self._services.commit(self._label)
+        left_out = (*mine.left_out, *self._services.left_out())
+        return replace(mine, data={**mine.data, "services": theirs}, left_out=left_out)
+
+    async def _commit(self) -> Snapshot:
         def commit() -> str:
             image = client().commit(self._container, conf={"Labels": labels(self._label)})
             return str(image["Id"])
@@ -67,104 +77,85 @@ class DockerEnvironment(ChannelEnvironment):
 
     async def _close(self) -> None:
         await self._disk.close()
-        await self.hang_up()
-        await remove_container(self._container)
+        try:
+            await self.hang_up()
+            await remove_container(self._container)
+        finally:
+            if self._services is not None:
+                await self._services.close()
 
 
 async def start(
     spec: EnvironmentSpec, *, label: str, snapshot: Snapshot | None = None, on_event: OnEvent = ignore
 ) -> DockerEnvironment:
     """See EnvironmentSpec.start."""
-    image = snapshot_data(snapshot, "docker")["image"] if snapshot is not None else spec.image or base_image_name()
-    facts = await call("inspect an image", lambda: find_image(image))
-    workdir = facts["Config"].get("WorkingDir") or WORKDIR
-    container = await call("create a container", lambda: _create(spec, label, facts["Id"], workdir))
+    captured = None if snapshot is None else snapshot_data(snapshot, "docker")
+    project = await project_of(spec)
+    if project is not None:
+        env = {**project.agent.environment, **spec.env}
+        spec = replace(spec, env=env)
+    if captured is not None:
+        image = await images.find(captured["image"])
+    else:
+        own = project.agent.image if project else spec.image
+        build = project.agent.build if project else _dockerfile(spec)
+        ground = await images.ready(own, build, spec, label)
+        image = await images.prepare(spec, label, ground, partial(_enter, on_event=on_event))
+    services = None if project is None else Services(project, spec, label)
+    try:
+        network = alias = ""
+        if services is not None and project is not None:
+            await services.start(None if captured is None else captured["services"])
+            network, alias = services.network, project.agent.name
+        made = await call("create a container", lambda: container.create(spec, label, image.facts, network, alias))
+        return await _enter(spec, label, made, image, on_event, services)
+    except BaseException:
+        if services is not None:
+            await services.close()
+        raise
+
+
+async def _enter(
+    spec: EnvironmentSpec, label: str, made: str, image: Image, on_event: OnEvent, services: Services | None = None
+) -> DockerEnvironment:
+    """Start a container and greet its guest; what it came to is removed after an error."""
     world = None
     try:
-        if snapshot is None and spec.files:
-            owner = facts["Config"].get("User") or "0"
-            await call("copy files", lambda: client().put_archive(container, workdir, _archive(spec, workdir, owner)))
-        stream, writer = await attach(container)
+        stream, writer = await attach(made)
         try:
-            await call("start a container", lambda: _start(container, image))
-            running = await call("inspect a container", lambda: client().inspect_container(container))
+            await call("start a container", lambda: container.start(made, image.name))
+            running = await call("inspect a container", lambda: client().inspect_container(made))
         except BaseException:
             writer.close()
             raise
-        world = DockerEnvironment(spec, label, running, workdir, stream, writer, on_event)
-        await world.greet(_command_env(facts, spec), "/tmp")
-        if snapshot is None:
-            await _check_bash(world, image)
-            if spec.setup:
-                await world.set_up()
+        workdir = container.workdir_of(image.facts)
+        world = DockerEnvironment(spec, label, running, workdir, stream, writer, on_event, services)
+        neighbours = [service.name for service in services.project.beside] if services is not None else []
+        await world.greet(container.command_env(image.facts), "/tmp", neighbours=neighbours)
+        if not (await world.exec(["bash", "-c", ":"], timeout_s=60)).ok:
+            raise EnvironmentFault(f"the image {image.name} has no bash, which a world needs")
     except BaseException:
-        await (world.close() if world is not None else remove_container(container))
+        await (world.close() if world is not None else remove_container(made))
         raise
     return world
 
 
-def _create(spec: EnvironmentSpec, label: str, image: str, workdir: str) -> str:
-    host = client().create_host_config(**host_config(spec, engine_facts()))
-    container = client().create_container(
-        image,
-        command=["-I", "-S", "-c", guest_program()],
-        entrypoint=["python3"],
-        hostname="trellis",
-        working_dir=workdir,
-        stdin_open=True,  # attached and open once: when this process dies, the guest sees the end of its input
-        environment={},
-        labels=labels(label),
-        host_config=host,
-    )
-    return str(container["Id"])
+async def project_of(spec: EnvironmentSpec) -> Project | None:
+    """What the Compose file says, if there is one.
+
+    Raises:
+        EnvironmentFault: it is wrong, or the spec says two things at once.
+    """
+    if sum(map(bool, (spec.image, spec.dockerfile, spec.compose))) > 1:
+        raise EnvironmentFault("a world has an image, a Dockerfile or a Compose file: one of them, not more")
+    if spec.service and not spec.compose:
+        raise EnvironmentFault(f"service {spec.service}: there is no Compose file")
+    if not spec.compose:
+        return None
+    if spec.network == "full":
+        raise EnvironmentFault(f'{spec.compose}: its services are on a private network, so network = "full" cannot be')
+    return await call("read a Compose file", lambda: compose.read(spec.compose, spec.service))
 
 
-def _start(container: str, image: str) -> None:
-    from docker.errors import APIError
-
-    try:
-        client().start(container)
-    except APIError as error:
-        if "executable file not found" in str(error):
-            raise EnvironmentFault(f"the image {image} has no python3, which a world needs") from None
-        raise
-
-
-async def _check_bash(world: DockerEnvironment, image: str) -> None:
-    if not (await world.exec(["bash", "-c", ":"], timeout_s=60)).ok:
-        raise EnvironmentFault(f"the image {image} has no bash, which a world needs")
-
-
-def _command_env(image: Mapping[str, Any], spec: EnvironmentSpec) -> dict[str, str]:
-    """The image's own variables, below what is the same in every world."""
-    declared = dict(entry.partition("=")[::2] for entry in image["Config"].get("Env") or ())
-    user = image["Config"].get("User") or "root"
-    home = "/root" if user in ("root", "0") else f"/home/{user}"
-    return {
-        "PATH": SYSTEM_PATH, "HOME": home, "USER": user, "TMPDIR": "/tmp", "SHELL": "/bin/bash", **INTERPRETER_ENV,
-        **declared,
-    }  # fmt: skip
-
-
-def _archive(spec: EnvironmentSpec, workdir: str, owner: str) -> bytes:
-    """The files of a spec as a tar for `put_archive`."""
-    uid = 0 if owner in ("root", "0") else 1000
-
-    def owned(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-        entry.uid = entry.gid = uid
-        entry.uname = entry.gname = ""
-        entry.mode |= 0o700 if entry.isdir() else 0o600
-        return entry
-
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for files in spec.files:
-            target = os.path.normpath(files.target)
-            if target.startswith(("/", "..")):
-                raise EnvironmentFault(f"the target of a file must be inside the workdir: {files.target}")
-            for parent in reversed(Path(target).parents[:-1]):
-                folder = tarfile.TarInfo(str(parent))
-                folder.type, folder.mode = tarfile.DIRTYPE, 0o755
-                tar.addfile(owned(folder))
-            tar.add(files.source, target, filter=owned)
-    return buffer.getvalue()
+def _dockerfile(spec: EnvironmentSpec) -> Build | None:
+    return Build(spec.dockerfile) if spec.dockerfile else None

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trellis.environments import files, store
+from trellis.environments.built import setup_phase
 from trellis.environments.channel import Channel, ChannelEnvironment, snapshot_data
 from trellis.environments.egress import PORTAL
 from trellis.environments.environment import (
@@ -26,6 +27,7 @@ from trellis.environments.environment import (
     ignore,
 )
 from trellis.environments.sandbox import cgroups
+from trellis.environments.sandbox.built_layers import prepared
 from trellis.environments.sandbox.jail import ROOTS_AGENT_UID, Jail, is_real_root
 from trellis.environments.sandbox.launch import Launched, command_env, launch
 from trellis.environments.sandbox.view import view
@@ -112,17 +114,18 @@ async def start(
         )
     if snapshot is not None:
         return await _start(spec, label, snapshot_data(snapshot, "sandbox")["layers"], on_event)
-    layers = [await asyncio.to_thread(_base_layer)]
-    if spec.files:
-        layers.insert(0, await asyncio.to_thread(_layer_of_files, spec, label))
-    if spec.setup:
-        world = await _start(spec, label, layers, on_event)
+    base = await asyncio.to_thread(_base_layer)
+
+    async def of_setup(spec: EnvironmentSpec, label: str, layers: Sequence[str]) -> str:
+        world = await _start(setup_phase(spec), label, layers, on_event)
         try:
             await world.set_up()
-            layers.insert(0, await world.seal())
+            return await world.seal()
         except BaseException:
             await world.close()
             raise
+
+    layers = await prepared(spec, label, base, of_files=_layer_of_files, of_setup=of_setup)
     return await _start(spec, label, layers, on_event)
 
 
@@ -199,12 +202,16 @@ def _base_layer() -> str:
     return BASE_LAYER
 
 
-def _layer_of_files(spec: EnvironmentSpec, label: str) -> str:
+async def _layer_of_files(spec: EnvironmentSpec, label: str, layers: Sequence[str]) -> str:
     folder = store.new_folder(label)
-    try:
+
+    def fill() -> None:
         (folder / "files" / "work").mkdir(parents=True)
         files.copy_in(spec.files, folder / "files" / "work")
         files.give_to(folder / "files", _agent_uid())
+
+    try:
+        await asyncio.to_thread(fill)
     except BaseException:
         store.remove(folder)
         raise

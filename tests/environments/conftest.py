@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from trellis.environments import kinds
+from trellis.environments import built, kinds
 from trellis.environments.environment import Kind
 
 pytest.register_assert_rewrite("trellis.environments.conformance", "trellis.environments.hostile")
@@ -47,7 +47,31 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_traces() -> Iterator[None]:
-    """Snapshots stay until their label is reaped; labels name the process, because others may test beside this one."""
+    """Snapshots stay until their label is reaped; labels name the process, because others may test beside this one.
+    What was built for these tests is of no use to anybody else."""
+    before = asyncio.run(_built())
     yield
     for label in ("conformance", "hostile", "test"):
         asyncio.run(kinds.reap(f"{label}-{os.getpid()}"))
+    asyncio.run(_remove_built(before))
+
+
+async def _built() -> set[str]:
+    return {found.key for cache in await kinds.caches() for found in await cache.find()}
+
+
+async def _remove_built(before: set[str]) -> None:
+    for cache in await kinds.caches():
+        new = [found for found in await cache.find() if found.key not in before]
+        await built.evict(_Part(cache, new), 0)
+
+
+class _Part:
+    """A cache of which only a part may be evicted."""
+
+    def __init__(self, cache: built.Cache, part: list[built.Built]) -> None:
+        self.what, self.has, self.remove = cache.what, cache.has, cache.remove
+        self._part = part
+
+    async def find(self) -> list[built.Built]:
+        return self._part

@@ -1,0 +1,220 @@
+"""The services of a Compose file that run beside a world, on a private network of their own with no way out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Mapping
+
+from trellis.environments.docker import container, images
+from trellis.environments.docker.compose import Condition, Project, Service
+from trellis.environments.docker.engine import (
+    COMMIT_TIMEOUT_S,
+    LABEL,
+    call,
+    client,
+    labels,
+    remove_container,
+    remove_network,
+)
+from trellis.environments.docker.images import Image
+from trellis.environments.docker.isolation import engine_facts, host_config
+from trellis.environments.environment import EnvironmentFault, EnvironmentSpec
+
+READY_TIMEOUT_S = 300.0
+"""How long a service may take until those that depend on it can start."""
+POLL_S = 0.1
+LOG_LINES = 30
+DISK_CHECK_S = 15.0
+SUBNET_TRIES = 20
+
+
+class Services:
+    """What runs beside one world."""
+
+    def __init__(self, project: Project, spec: EnvironmentSpec, label: str) -> None:
+        self.project = project
+        self.network = ""
+        self._spec = spec
+        self._label = label
+        self._containers: dict[str, str] = {}
+        self._images: dict[str, Image] = {}
+        self._disk_watch: asyncio.Task[None] | None = None
+
+    async def start(self, captured: Mapping[str, str] | None = None) -> None:
+        """Start all, each when what it depends on is ready; from the images of a snapshot, if given. What was started
+        before an error is removed by `close`.
+
+        Raises:
+            EnvironmentFault: one did not become what others depend on; the end of its log is in the message.
+        """
+        for service in self.project.beside:  # building may take long: before anything runs
+            if captured is not None:
+                self._images[service.name] = await images.find(captured[service.name])
+            else:
+                self._images[service.name] = await images.ready(service.image, service.build, self._spec, self._label)
+        self.network = await call("create a network", lambda: _create_network(self._label))
+        for service in self.project.beside:
+            await self._wait_for(service.depends_on)
+            await self._start(service)
+        self._disk_watch = asyncio.create_task(self._watch_disk(), name="watch the disks of services")
+        await self._wait_for({s.name: "service_started" for s in self.project.beside})
+        await self._wait_for(self.project.agent.depends_on)
+
+    async def _start(self, service: Service) -> None:
+        image = self._images[service.name]
+        self._containers[service.name] = await call("create a container", lambda: self._create(service, image))
+        await call(f"start service {service.name}", lambda: client().start(self._containers[service.name]))
+
+    def _create(self, service: Service, image: Image) -> str:
+        from docker.types import LogConfig
+
+        host = host_config(self._spec, engine_facts())
+        logged = LogConfig(type="json-file", config={"max-size": "1m", "max-file": "1"})
+        host.update(container.private(self.network), auto_remove=False, log_config=logged, init=service.init)
+        made = client().create_container(
+            image.id,
+            command=None if service.command is None else list(service.command),
+            entrypoint=None if service.entrypoint is None else list(service.entrypoint),
+            hostname=service.name,
+            user=service.user or None,
+            working_dir=service.working_dir or None,
+            environment=dict(service.environment),
+            healthcheck=None if service.healthcheck is None else dict(service.healthcheck),
+            labels=labels(self._label),
+            host_config=client().create_host_config(**host),
+            networking_config=container.aliased(self.network, service.name),
+        )
+        return str(made["Id"])
+
+    async def _wait_for(self, conditions: Mapping[str, Condition]) -> None:
+        for name, condition in conditions.items():
+            try:
+                async with asyncio.timeout(READY_TIMEOUT_S):
+                    while not await self._fulfils(name, condition):
+                        await asyncio.sleep(POLL_S)
+            except TimeoutError:
+                await self._fail(name, f"was not ready within {READY_TIMEOUT_S:g} s ({condition})")
+
+    async def _fulfils(self, name: str, condition: Condition) -> bool:
+        facts = await call("inspect a container", lambda: client().inspect_container(self._containers[name]))
+        state = facts["State"]
+        ended, status = not state["Running"], state["ExitCode"]
+        if condition == "service_completed_successfully":
+            if ended and status != 0:
+                await self._fail(name, f"ended with {status}")
+            return ended
+        if ended and not (condition == "service_started" and status == 0):
+            await self._fail(name, f"ended with {status}")
+        if condition == "service_started":
+            return True
+        health = state.get("Health", {}).get("Status", "none")
+        if health == "none":
+            await self._fail(name, "has no healthcheck, but others wait until it is healthy")
+        if health == "unhealthy":
+            said = [entry["Output"].strip() for entry in state["Health"]["Log"][-1:]]
+            await self._fail(name, f"is unhealthy: {' '.join(said)[-500:]}")
+        return bool(health == "healthy")
+
+    async def _fail(self, name: str, what: str) -> None:
+        def log() -> bytes:
+            said: bytes = client().logs(self._containers[name], tail=LOG_LINES)
+            return said
+
+        text = (await call("read a log", log)).decode("utf-8", "replace").strip()
+        tail = f"; the end of its log: {text[-2000:]}" if text else ""
+        raise EnvironmentFault(f"{self.project.file}: service {name} {what}{tail}")
+
+    async def _watch_disk(self) -> None:
+        """A service that writes more than a world may is killed."""
+        limit = self._spec.resources.disk_mb << 20
+
+        def kill_the_large() -> None:
+            ours = {"label": f"{LABEL}={self._label}"}
+            for found in client().containers(size=True, filters=ours):
+                if found["Id"] in self._containers.values() and found.get("SizeRw", 0) > limit:
+                    client().kill(found["Id"])
+
+        while True:
+            await asyncio.sleep(DISK_CHECK_S)
+            with contextlib.suppress(EnvironmentFault):  # one ended meanwhile
+                await call("look at the disks of services", kill_the_large)
+
+    # --- snapshots ---
+
+    @contextlib.asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """None of them writes anything meanwhile."""
+        held = [made for made in self._containers.values() if await _running(made)]
+        try:
+            for made in held:
+                await call("pause a container", lambda made=made: client().pause(made))  # type: ignore[misc]
+            yield
+        finally:
+            for made in held:
+                with contextlib.suppress(EnvironmentFault):  # the one that could not be paused, or has ended
+                    await call("go on with a container", lambda made=made: client().unpause(made))  # type: ignore[misc]
+
+    async def commit(self, label: str) -> dict[str, str]:
+        """Capture the files of each, as images of a label: service -> image."""
+
+        def commit(made: str) -> str:
+            image = client().commit(made, conf={"Labels": labels(label)})
+            return str(image["Id"])
+
+        return {
+            name: await call("commit a container", lambda made=made: commit(made), COMMIT_TIMEOUT_S)  # type: ignore[misc]
+            for name, made in self._containers.items()
+        }
+
+    def left_out(self) -> tuple[str, ...]:
+        """What no snapshot captures, one line each."""
+        volumes = [
+            f"service {name}: {path} (a volume of its image)"
+            for name, image in self._images.items()
+            for path in image.facts["Config"].get("Volumes") or ()
+        ]
+        return (*(f"processes of service {name}, which is started again" for name in self._containers), *volumes)
+
+    async def close(self) -> None:
+        """Safe to call twice."""
+        if self._disk_watch is not None:
+            self._disk_watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._disk_watch
+        await asyncio.gather(*(remove_container(made) for made in self._containers.values()))
+        self._containers.clear()
+        if self.network:
+            await remove_network(self.network)
+            self.network = ""
+
+
+async def _running(made: str) -> bool:
+    facts = await call("inspect a container", lambda: client().inspect_container(made))
+    return bool(facts["State"]["Running"])
+
+
+def _create_network(label: str) -> str:
+    """No way out (`internal`), and no address of the host's on it. A small subnet of a range that is for tests of
+    networks, because an engine has few of its own."""
+    from docker.errors import APIError
+    from docker.types import IPAMConfig, IPAMPool
+
+    for attempt in range(SUBNET_TRIES):
+        number = secrets.randbelow(2 << 10)
+        subnet = f"198.{18 + (number >> 10)}.{(number >> 2) & 255}.{(number & 3) << 6}/26"
+        try:
+            network = client().create_network(
+                f"trellis-{secrets.token_hex(6)}",
+                driver="bridge",
+                internal=True,
+                options={"com.docker.network.bridge.inhibit_ipv4": "true"},
+                ipam=IPAMConfig(pool_configs=[IPAMPool(subnet=subnet)]),
+                labels=labels(label),
+            )
+            return str(network["Id"])
+        except APIError as error:
+            if "overlap" not in str(error).lower() or attempt == SUBNET_TRIES - 1:
+                raise
+    raise AssertionError("the loop returns or raises")
