@@ -24,6 +24,7 @@ BENCHMARKS = {
     "mle": "trellis.benchmarks.mle:Mle",
     "swelancer": "trellis.benchmarks.swelancer:SweLancer",
     "hle": "trellis.benchmarks.hle:Hle",
+    "browser": "trellis.benchmarks.browser:Browser",
 }
 EXAMPLES: dict[Kind, str] = {
     "scaffold": "./my_agent.py:MyAgent",

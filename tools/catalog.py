@@ -16,6 +16,7 @@ TOOLS = {
     "edit": "trellis.tools.edit:make",
     "apply_patch": "trellis.tools.patch:make",
     "view_image": "trellis.tools.view_image:make",
+    "browser": "trellis.tools.browser.tool:make",
     "submit": "trellis.tools.submit:make",
 }
 """Name -> "module:factory". Tools keep state, so each episode has tools of its own."""

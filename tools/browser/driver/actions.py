@@ -1,0 +1,474 @@
+"""What can be done with a page: one method per action, each returns what it did in words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from contextlib import suppress
+from typing import Any
+
+from trellis.tools.browser.driver.chrome import Chrome
+from trellis.tools.browser.driver.tabs import Element, Mistake, Tab, said
+
+TYPED_BY_KEY = 400
+"""Longer texts are put in at once instead of key by key."""
+RESET = ("ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "ERR_NETWORK_CHANGED", "ERR_CONNECTION_CLOSED")
+ADVICE = {
+    "ERR_CONNECTION_REFUSED": "nothing listens there",
+    "ERR_NAME_NOT_RESOLVED": "there is no such host, or this world has no network",
+    "ERR_INTERNET_DISCONNECTED": "this world has no network beyond its own servers",
+    "ERR_ADDRESS_UNREACHABLE": "this world has no network beyond its own servers",
+    "ERR_TUNNEL_CONNECTION_FAILED": "the network policy does not allow this host",
+    "ERR_PROXY_CONNECTION_FAILED": "the network policy's proxy does not answer",
+    "ERR_UNSAFE_PORT": "browsers refuse this port",
+}
+
+
+class Actions:
+    """Bound to one browser. Arguments were checked by the host; `left()` is what remains of the call's time."""
+
+    def __init__(self, chrome: Chrome, workdir: str) -> None:
+        self._chrome = chrome
+        self._workdir = workdir
+        self._until = 0.0
+        self.image: bytes = b""
+
+    def left(self) -> float:
+        return max(0.1, self._until - time.monotonic())
+
+    async def perform(self, action: str, arguments: dict[str, Any], timeout_s: float) -> str:
+        """Do it.
+
+        Raises:
+            Mistake: it cannot be done, the text says why.
+            asyncio.TimeoutError, Crashed: the page did not answer, or died.
+        """
+        self._until = time.monotonic() + timeout_s
+        self.image = b""
+        chrome = self._chrome
+        await chrome.arrived()
+        asking = chrome.asking()
+        if action == "dialog":
+            if asking is None:
+                raise Mistake("no dialog is open")
+            return await chrome.answer(asking, arguments["accept"], arguments.get("text"), timeout_s)
+        if action in ("tabs", "close_tab", "switch_tab", "console", "network"):
+            return str(await getattr(self, f"_{action}")(chrome.tab, **arguments))
+        if asking is not None:
+            dialog = asking.dialogs[0]
+            raise Mistake(
+                f"a dialog ({dialog.type}) is open and holds the page up, answer it first with the action dialog "
+                f"(it says {dialog.message[:500]!r})"
+            )
+        tab = chrome.tab
+        tab.dialogs_in_a_row = 0
+        tab.interrupted.clear()
+        work = getattr(self, f"_{action}")(tab, **arguments)
+        if action in ("screenshot", "wait"):
+            done = await tab.run(work, timeout_s + 2)
+        else:
+            done = await tab.run(work, timeout_s)
+        return str(done) if done is not None else f"{action} was begun, and a dialog opened"
+
+    # --- going somewhere ---
+
+    async def _navigate(self, tab: Tab, url: str) -> str:
+        return await self._go(tab, lambda: self._goto(tab, url))
+
+    async def _open_tab(self, tab: Tab, url: str | None = None) -> str:
+        opened = await self._chrome.open()
+        if url is None:
+            return f"opened tab {opened.number}"
+        return f"opened tab {opened.number}; " + await self._go(opened, lambda: self._goto(opened, url))
+
+    async def _goto(self, tab: Tab, url: str) -> Any:
+        return await tab.page.goto(url, wait_until="domcontentloaded", timeout=self.left() * 1000)
+
+    async def _back(self, tab: Tab) -> str:
+        return await self._through_history(tab, tab.page.go_back, "back")
+
+    async def _forward(self, tab: Tab) -> str:
+        return await self._through_history(tab, tab.page.go_forward, "forward")
+
+    async def _through_history(self, tab: Tab, go: Any, where: str) -> str:
+        history = await tab.cdp.send("Page.getNavigationHistory")
+        at, count = history["currentIndex"], len(history["entries"])
+        if (where == "back" and at == 0) or (where == "forward" and at == count - 1):
+            raise Mistake(f"there is no page to go {where} to in this tab")
+        return await self._go(tab, lambda: go(wait_until="domcontentloaded", timeout=self.left() * 1000))
+
+    async def _reload(self, tab: Tab) -> str:
+        return await self._go(tab, lambda: tab.page.reload(wait_until="domcontentloaded", timeout=self.left() * 1000))
+
+    async def _go(self, tab: Tab, go: Any) -> str:
+        from playwright.async_api import Error
+
+        for attempt in (1, 2):
+            try:
+                response = await go()
+                break
+            except Error as error:
+                text = str(error)
+                if "Timeout" in text:
+                    return (
+                        f"the page did not finish loading within the time given; what is there so far is below. "
+                        f"(Now at {tab.page.url})"
+                    )
+                if attempt == 1 and any(reset in text for reset in RESET):
+                    continue
+                if "Download is starting" in text or ("ERR_ABORTED" in text and self._chrome._saving):
+                    return "that address is a file: it is downloaded, the page stays as it was"
+                if "ERR_ABORTED" in text or "interrupted by another navigation" in text:
+                    return f"the page went elsewhere while it loaded; now at {tab.page.url}"
+                raise Mistake(_unreachable(text)) from None
+        with suppress(Error):
+            await tab.page.wait_for_load_state("load", timeout=min(4.0, self.left()) * 1000)
+        if response is not None and response.status >= 400:
+            return f"the server answered with HTTP {response.status} {response.status_text}"
+        return f"now at {tab.page.url}"
+
+    # --- the mouse ---
+
+    async def _place(
+        self, tab: Tab, ref: int | None, x: float | None, y: float | None, enabled: bool = True
+    ) -> tuple[float, float, str]:
+        """Where something is on the screen, and how to speak of it."""
+        if ref is None:
+            assert x is not None
+            assert y is not None
+            if not (0 <= x < self._chrome.width and 0 <= y < self._chrome.height):
+                raise Mistake(
+                    f"x={x:g}, y={y:g} is not on the screen, which has {self._chrome.width} x {self._chrome.height} "
+                    "pixels: scroll first"
+                )
+            return x, y, f"x={x:g}, y={y:g}"
+        element = await tab.element(ref)
+        at_x, at_y = await element.point(self.left(), enabled=enabled)
+        return at_x, at_y, f"{await element.describe()} [e{ref}]"
+
+    async def _click(
+        self, tab: Tab, ref: int | None = None, x: float | None = None, y: float | None = None,
+        button: str = "left", clicks: int = 1,
+    ) -> str:  # fmt: skip
+        if ref is not None and await (await tab.element(ref)).call("(e) => trellis.kindOf(e)") in ("select", "option"):
+            raise Mistake("options of a native list are chosen with the action select, not by clicks")
+        at_x, at_y, what = await self._place(tab, ref, x, y)
+        tab.chooser = None
+        await tab.page.mouse.click(at_x, at_y, button=button, click_count=clicks)
+        times = {1: "", 2: "double-", 3: "triple-"}[clicks]
+        side = "" if button == "left" else f" with the {button} button"
+        done = f"{times}clicked {what}{side}"
+        await asyncio.sleep(0.02)
+        if tab.chooser is not None:
+            done += "; it asks for a file: use the action upload with this reference"
+        return done
+
+    async def _hover(self, tab: Tab, ref: int | None = None, x: float | None = None, y: float | None = None) -> str:
+        at_x, at_y, what = await self._place(tab, ref, x, y, enabled=False)
+        await tab.page.mouse.move(at_x, at_y)
+        return f"the mouse is over {what}"
+
+    async def _drag(
+        self, tab: Tab, ref: int | None = None, x: float | None = None, y: float | None = None,
+        to: int | None = None, to_x: float | None = None, to_y: float | None = None,
+    ) -> str:  # fmt: skip
+        if to is not None:  # both ends have to be on the screen at once
+            await self._place(tab, to, None, None, enabled=False)
+        from_x, from_y, what = await self._place(tab, ref, x, y)
+        if to is not None:
+            end_x, end_y, where = await self._place(tab, to, None, None, enabled=False)
+            if ref is not None:
+                again_x, again_y, _ = await self._place(tab, ref, None, None)
+                if (again_x, again_y) != (from_x, from_y):
+                    from_x, from_y = again_x, again_y
+                    end_x, end_y, where = await self._place(tab, to, None, None, enabled=False)
+        else:
+            end_x, end_y, where = await self._place(tab, None, to_x, to_y)
+        mouse = tab.page.mouse
+        await mouse.move(from_x, from_y)
+        await mouse.down()
+        try:
+            step = 6 if end_y >= from_y else -6
+            await mouse.move(from_x, from_y + step)
+            await mouse.move(end_x, end_y, steps=12)
+            await mouse.move(end_x, end_y)
+        finally:
+            await mouse.up()
+        return f"dragged {what} to {where}"
+
+    async def _scroll(self, tab: Tab, direction: str, ref: int | None = None) -> str:
+        dx, dy = {"up": (0, -1), "down": (0, 1), "left": (-1, 0), "right": (1, 0)}[direction]
+        if ref is None:
+            done = await tab.call("(x, y) => trellis.scroll(null, x, y)", dx, dy)
+        else:
+            done = await (await tab.element(ref)).call("(e, x, y) => trellis.scroll(e, x, y)", dx, dy)
+        what = "the page" if done["page"] else f"what holds e{ref}"
+        if done["moved"]:
+            return f"scrolled {what} {direction}"
+        return f"{what} cannot be scrolled further {direction}"
+
+    # --- the keyboard, and fields ---
+
+    async def _type(self, tab: Tab, text: str, ref: int | None = None) -> str:
+        keyboard = tab.page.keyboard
+        if ref is None:
+            await self._keys(keyboard, text)
+            return "typed where the focus is"
+        element = await tab.element(ref)
+        kind = await element.call("(e) => trellis.kindOf(e)")
+        what = f"{await element.describe()} [e{ref}]"
+        if kind == "set":
+            await element.point(self.left())
+            done = await element.call("(e, t) => trellis.setValue(e, t)", text)
+            if "refused" in done:
+                raise Mistake(f"a {done['refused']} field does not take {text!r}: {_form(done)}")
+            return f"set {what} to {text!r}"
+        if kind not in ("text", "editable", "keys"):
+            instead = {
+                "select": "choose with the action select",
+                "option": "choose with the action select and the list's reference",
+                "file": "use the action upload",
+                "read-only": "it is read-only",
+                "none": "click it, or find the field itself",
+            }[kind]
+            raise Mistake(f"{what} takes no text: {instead}")
+        await self._focus(element)
+        await element.call("(e) => trellis.focusEnd(e)")
+        if kind != "keys":
+            await keyboard.press("Delete")
+        await self._keys(keyboard, text)
+        return f"typed into {what}" if text else f"emptied {what}"
+
+    async def _focus(self, element: Element) -> None:
+        at_x, at_y = await element.point(self.left())
+        await element.tab.page.mouse.click(at_x, at_y)
+
+    async def _keys(self, keyboard: Any, text: str) -> None:
+        if len(text) > TYPED_BY_KEY:
+            await keyboard.insert_text(text)
+        else:
+            await keyboard.type(text)
+
+    async def _press(self, tab: Tab, key: str, ref: int | None = None) -> str:
+        from playwright.async_api import Error
+
+        if ref is not None:
+            element = await tab.element(ref)
+            if not await element.call("(e) => { e.focus(); return true; }"):
+                raise Mistake(f"e{ref} cannot have the focus")
+        for one in key.split():
+            try:
+                await tab.page.keyboard.press(one)
+            except Error as error:
+                if "Unknown key" in str(error):
+                    raise Mistake(
+                        f"there is no key {one!r}; keys are called Enter, Tab, Escape, Space, Backspace, ArrowDown, "
+                        "PageUp, F1, a, Control+a; several are separated by blanks"
+                    ) from None
+                raise
+        return f"pressed {key}"
+
+    async def _select(self, tab: Tab, ref: int, values: list[str]) -> str:
+        element = await tab.element(ref)
+        what = f"{await element.describe()} [e{ref}]"
+        if await element.call("(e) => trellis.kindOf(e)") != "select":
+            raise Mistake(f"{what} is no native list: click it, then click the option that appears")
+        await element.point(self.left())
+        done = await element.call("(e, v) => trellis.choose(e, v)", values)
+        if "missing" in done:
+            more = "" if done["count"] <= 40 else f" and {done['count'] - 40} more"
+            raise Mistake(f"{what} has no option {done['missing']!r}; it has: {json.dumps(done['options'])}{more}")
+        if "disabled" in done:
+            raise Mistake(f"the option {done['disabled']!r} of {what} is disabled")
+        if "single" in done:
+            raise Mistake(f"{what} takes one option only")
+        return f"chose {', '.join(map(repr, done['chosen']))} in {what}"
+
+    async def _upload(self, tab: Tab, ref: int, paths: list[str]) -> str:
+        files = [self._own_file(path) for path in paths]
+        element = await tab.element(ref)
+        what = f"{await element.describe()} [e{ref}]"
+        if await element.call("(e) => trellis.kindOf(e)") == "file":
+            if len(files) > 1 and not await element.call("(e) => e.multiple"):
+                raise Mistake(f"{what} takes one file only")
+            await tab.cdp.send("DOM.setFileInputFiles", {"files": files, **element.object})
+        else:
+            at_x, at_y = await element.point(self.left())
+            tab.chooser = None
+            await tab.page.mouse.click(at_x, at_y)
+            until = time.monotonic() + min(3.0, self.left())
+            while tab.chooser is None and time.monotonic() < until:
+                await asyncio.sleep(0.03)
+            if tab.chooser is None:
+                raise Mistake(f"{what} was clicked and asked for no file: use the reference of the file field")
+            if len(files) > 1 and not tab.chooser.is_multiple():
+                raise Mistake(f"{what} takes one file only")
+            await tab.chooser.set_files(files)
+        return f"gave {', '.join(paths)} to {what}"
+
+    def _own_file(self, path: str) -> str:
+        """A file below the workdir; hidden folders hold what is not the model's to give away."""
+        # Plain calls: this may run before pathlib is loaded.
+        real = os.path.realpath(os.path.join(self._workdir, path))  # noqa: PTH118
+        below = os.path.relpath(real, os.path.realpath(self._workdir))
+        if below.startswith("..") or any(part.startswith(".") for part in below.split(os.sep)):
+            raise Mistake(f"{path}: only files of the workdir {self._workdir} can be uploaded, and no hidden ones")
+        if not os.path.isfile(real):  # noqa: PTH113
+            raise Mistake(f"{path}: there is no such file")
+        return real
+
+    # --- waiting and looking ---
+
+    async def _snapshot(self, tab: Tab, ref: int | None = None) -> str:
+        if ref is not None:
+            await tab.element(ref)
+        return "looked at the page" if ref is None else f"looked at e{ref}"
+
+    async def _wait(
+        self,
+        tab: Tab,
+        text: str | None = None,
+        ref: int | None = None,
+        gone: bool = False,
+        seconds: float | None = None,
+    ) -> str:
+        from playwright.async_api import Error
+
+        if text is None and ref is None:
+            if seconds is not None:
+                await asyncio.sleep(min(seconds, self.left()))
+                return f"waited {seconds:g} s"
+            try:
+                await tab.page.wait_for_load_state("networkidle", timeout=self.left() * 1000)
+            except Error:
+                return "the page still loads something"
+            return "the page has loaded"
+        what = repr(text) if text is not None else f"e{ref}"
+        while True:
+            there = await (self._text_shown(tab, text) if text is not None else self._element_ready(tab, ref or 0))
+            if there != gone:
+                return f"{what} is {'gone' if gone else 'there'}"
+            if self.left() <= 0.2:
+                state = "still there" if gone else "not there"
+                raise Mistake(f"waited for {what}, which is {state}: take a snapshot, or wait longer with timeout_s")
+            await asyncio.sleep(0.1)
+
+    async def _text_shown(self, tab: Tab, text: str) -> bool:
+        for frame in await tab.frames():
+            with suppress(Mistake):
+                if await tab.call("(t) => trellis.findText(t)", text, frame=frame):
+                    return True
+        return False
+
+    async def _element_ready(self, tab: Tab, ref: int) -> bool:
+        try:
+            await (await tab.element(ref)).point(0.0)
+        except Mistake:
+            return False
+        return True
+
+    async def _evaluate(self, tab: Tab, script: str) -> str:
+        asked = {
+            "expression": script, "returnByValue": True, "awaitPromise": True, "replMode": True, "userGesture": True,
+            "allowUnsafeEvalBlockedByCSP": True,
+        }  # fmt: skip
+        answer = await tab.cdp.send("Runtime.evaluate", asked)
+        if "exceptionDetails" in answer:
+            details = answer["exceptionDetails"]
+            raise Mistake(str(details.get("exception", {}).get("description") or details.get("text"))[:2000])
+        result = answer["result"]
+        if "value" in result:
+            return json.dumps(result["value"], ensure_ascii=False, indent=1)
+        return str(result.get("unserializableValue") or result.get("description") or result["type"])
+
+    async def _console(self, tab: Tab) -> str:
+        return "\n".join(list(tab.console)[-50:]) or "(the console is empty)"
+
+    async def _network(self, tab: Tab) -> str:
+        return "\n".join(list(tab.network)[-50:]) or "(no requests so far)"
+
+    async def _tabs(self, tab: Tab) -> str:
+        return "listed the tabs"
+
+    async def _switch_tab(self, tab: Tab, number: int) -> str:
+        self._chrome.switch(number)
+        await self._chrome.tab.page.bring_to_front()
+        return f"tab {number} is in front"
+
+    async def _close_tab(self, tab: Tab, number: int | None = None) -> str:
+        number = number or tab.number
+        await self._chrome.close(number)
+        await self._chrome.arrived()
+        return f"closed tab {number}"
+
+    async def _screenshot(self, tab: Tab, full_page: bool = False) -> str:
+        """Sets `image`. Marks are drawn on what is on the screen; a full page has none."""
+        look = await tab.look(self._chrome.next_ref, 1500)
+        self._chrome.next_ref = look["next"]
+        marks = [] if full_page else await self._marks(tab)
+        await tab.call("(m) => trellis.mark(m)", marks)
+        try:
+            shot = {"format": "jpeg", "quality": 80, "optimizeForSpeed": True}
+            if full_page:
+                size = (await tab.cdp.send("Page.getLayoutMetrics"))["cssContentSize"]
+                width, height = min(size["width"], 4000), min(size["height"], 12_000)
+                scale = min(1.0, 1568 / max(width, height))
+                clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": scale}
+                shot.update(clip=clip, captureBeyondViewport=True)
+            taken = await tab.cdp.send("Page.captureScreenshot", shot)
+        finally:
+            with suppress(Exception):
+                await tab.call("() => trellis.unmark()")
+        import base64
+
+        self.image = base64.b64decode(taken["data"])
+        if full_page:
+            return f"the whole page, at {scale:.2f} of its size: coordinates in it are not those of the screen"
+        return f"the screen, {self._chrome.width} x {self._chrome.height} pixels, references as marks"
+
+    async def _marks(self, tab: Tab) -> list[dict[str, float]]:
+        marks: list[dict[str, float]] = []
+        for frame in await tab.frames():
+            with suppress(Mistake):
+                found = await tab.call("() => trellis.boxes(150)", frame=frame)
+                x, y = await self._offset(tab, frame)
+                marks += [{**mark, "x": mark["x"] + x, "y": mark["y"] + y} for mark in found]
+        return marks
+
+    async def _offset(self, tab: Tab, frame: str) -> tuple[float, float]:
+        x = y = 0.0
+        owner = await Element(tab, 0, frame, {})._owner(frame)
+        while owner is not None:
+            frame, handle = owner
+            place = await tab.call(
+                "(f) => { const r = f.getBoundingClientRect(); return [r.left + f.clientLeft, r.top + f.clientTop]; }",
+                handle, frame=frame,
+            )  # fmt: skip
+            x, y = x + place[0], y + place[1]
+            owner = await Element(tab, 0, frame, {})._owner(frame)
+        return x, y
+
+
+def _form(done: dict[str, Any]) -> str:
+    wanted = {
+        "date": "write 2026-03-31",
+        "time": "write 17:05",
+        "datetime-local": "write 2026-03-31T17:05",
+        "month": "write 2026-03",
+        "week": "write 2026-W13",
+        "color": "write #a1b2c3",
+        "range": f"it became {done['became']}; keep to its limits and steps",
+    }
+    return wanted[done["refused"]]
+
+
+def _unreachable(text: str) -> str:
+    first = text.strip().split("\n")[0]
+    code = next((word.strip(",;") for word in first.replace("net::", " ").split() if word.startswith("ERR_")), "")
+    advice = ADVICE.get(code)
+    return f"the page cannot be loaded: {code or first[:200]}" + (f" ({advice})" if advice else "")
+
+
+__all__ = ["Actions", "said"]

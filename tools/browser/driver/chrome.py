@@ -1,0 +1,275 @@
+"""Chromium under Playwright: started without a network of its own, and its tabs, dialogs and downloads kept in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from contextlib import suppress
+from typing import Any
+
+from trellis.tools.browser.driver.tabs import Mistake, Tab, background
+
+EXECUTABLES = (
+    "/usr/lib/chromium/chromium",  # Debian's, without its wrapper, which adds flags for desktops
+    "/usr/bin/chromium",
+    "/usr/bin/chromium-browser",
+    "/usr/bin/google-chrome",
+)
+FLAGS = (
+    "--no-sandbox",  # the world is the sandbox, and forbids the user namespaces of which Chromium would make its own
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--no-pings",
+    "--disable-breakpad",
+    "--disable-crash-reporter",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-domain-reliability",
+    "--disable-sync",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-extensions",
+    "--disable-site-isolation-trials",  # every frame of a page answers over one connection
+    "--mute-audio",
+    "--js-flags=--max-old-space-size=1024",
+)
+MAX_TABS = 20
+PATIENCE = 5
+"""So many dialogs in a row are the model's to answer; a page that opens more is stopped."""
+
+
+class NoBrowser(Exception):
+    """There is none here; the text says what is missing."""
+
+
+class Chrome:
+    """The browser of one world."""
+
+    def __init__(self, script: str, downloads: str, width: int, height: int) -> None:
+        self.tabs: list[Tab] = []
+        self.notices: list[str] = []
+        self.next_ref = 1
+        self.width, self.height = width, height
+        self._script = script
+        self._downloads = downloads
+        self._current = 0
+        self._numbers = 0
+        self._saving: dict[asyncio.Task[None], str] = {}
+        self._context: Any = None
+        self._arriving: list[asyncio.Task[None]] = []
+
+    async def start(self) -> str:
+        """Start Chromium; its version.
+
+        Raises:
+            NoBrowser: there is none, or it does not start.
+        """
+        if sys.version_info < (3, 11):  # of the world, which need not be ours
+            raise NoBrowser("the browser needs Python 3.11 or later where the world runs")
+        try:
+            from playwright.async_api import Error, async_playwright
+        except ImportError as error:
+            raise NoBrowser(
+                f"the browser needs the Python package playwright where the world runs ({error}): "
+                "install the extra `browser`, or take an image that has it"
+            ) from None
+        playwright = await async_playwright().start()
+        system = next((path for path in EXECUTABLES if os.access(path, os.X_OK)), None)
+        own = playwright.chromium.executable_path
+        if system is None and not os.path.exists(own):  # noqa: PTH110
+            raise NoBrowser(
+                "the browser needs Chromium where the world runs: install the package `chromium`, "
+                "or Playwright's own build with `playwright install chromium`"
+            )
+        try:
+            browser = await playwright.chromium.launch(
+                executable_path=system, headless=True, args=list(FLAGS), handle_sigint=False, timeout=60_000
+            )
+        except Error as error:
+            raise NoBrowser(f"Chromium does not start: {str(error).strip()[-1500:]}") from None
+        browser.on("disconnected", lambda _: os._exit(70))
+        self._context = await browser.new_context(
+            viewport={"width": self.width, "height": self.height},
+            accept_downloads=True,
+            locale="en-US",
+            timezone_id="UTC",
+            color_scheme="light",
+            reduced_motion="reduce",
+        )
+        self._context.set_default_timeout(30_000)
+        self._context.on("page", self._opened)
+        await self.open()
+        return str(browser.version)
+
+    # --- tabs ---
+
+    @property
+    def tab(self) -> Tab:
+        return next((tab for tab in self.tabs if tab.number == self._current), self.tabs[-1])
+
+    async def open(self) -> Tab:
+        if len(self.tabs) >= MAX_TABS:
+            raise Mistake(f"{MAX_TABS} tabs are open, which is the limit: close some first")
+        await self._context.new_page()
+        await self.arrived()
+        tab = self.tabs[-1]
+        self.switch(tab.number)
+        return tab
+
+    def switch(self, number: int) -> None:
+        if number not in [tab.number for tab in self.tabs]:
+            known = ", ".join(str(tab.number) for tab in self.tabs)
+            raise Mistake(f"there is no tab {number}; there are: {known}")
+        self._current = number
+
+    async def close(self, number: int) -> None:
+        tab = next((tab for tab in self.tabs if tab.number == number), None)
+        if tab is None:
+            self.switch(number)
+            return
+        self._forget(tab)
+        with suppress(Exception):
+            await asyncio.wait_for(tab.page.close(), 5)
+
+    async def arrived(self) -> None:
+        """Wait until tabs that were opened can be used, and that there is one."""
+        while self._arriving:
+            await asyncio.gather(*list(self._arriving), return_exceptions=True)
+        if not self.tabs:
+            await self._context.new_page()
+            await self.arrived()
+            self._current = self.tabs[-1].number
+            self.notices.append("the last tab was closed; an empty one took its place")
+
+    async def replace(self, tab: Tab, why: str) -> None:
+        """Put an empty tab in the place of one that cannot be used any more."""
+        url = tab.page.url
+        self.notices.append(f"{why} What was typed there is lost. An empty tab took its place: navigate to {url} again")
+        self._forget(tab)
+        background(tab.page.close())
+        await self._context.new_page()
+        await self.arrived()
+        self._current = self.tabs[-1].number
+
+    def _opened(self, page: Any) -> None:
+        task = asyncio.ensure_future(self._receive(page))
+        self._arriving.append(task)
+        task.add_done_callback(self._arriving.remove)
+
+    async def _receive(self, page: Any) -> None:
+        if len(self.tabs) >= MAX_TABS:
+            await page.close()
+            self.notices.append("a page wanted to open one tab more than is allowed; it was refused")
+            return
+        opener = await page.opener()
+        self._numbers += 1
+        number = self._numbers
+        cdp = await self._context.new_cdp_session(page)
+        tab = Tab(number, page, cdp, self._script)
+        page.on("dialog", lambda dialog: self._asked(tab, dialog))
+        page.on("download", self._downloading)
+        page.on("crash", lambda _: self._crashed(tab))
+        page.on("close", lambda _: self._closed(tab))
+        self.tabs.append(tab)
+        if opener is not None:
+            self._current = number
+            with suppress(Exception):
+                await page.wait_for_load_state("domcontentloaded", timeout=3000)
+            self.notices.append(f"the page opened tab {number}, which is now in front")
+
+    def _forget(self, tab: Tab) -> None:
+        if tab in self.tabs:
+            at = self.tabs.index(tab)
+            self.tabs.remove(tab)
+            if self._current == tab.number and self.tabs:
+                self._current = self.tabs[max(0, at - 1)].number
+
+    def _closed(self, tab: Tab) -> None:
+        if tab in self.tabs:
+            self._forget(tab)
+            tab.interrupted.set()
+            self.notices.append(f"tab {tab.number} closed itself")
+
+    def _crashed(self, tab: Tab) -> None:
+        tab.crashed = True
+        tab.interrupted.set()
+
+    # --- dialogs ---
+
+    def _asked(self, tab: Tab, dialog: Any) -> None:
+        tab.dialogs_in_a_row += 1
+        if tab.dialogs_in_a_row > PATIENCE:
+            if tab.dialogs_in_a_row == PATIENCE + 1:
+                self.notices.append("the page keeps opening dialogs: they are dismissed, and its script was stopped")
+            background(self._hush(tab, dialog))
+            return
+        tab.dialogs.append(dialog)
+        tab.interrupted.set()
+
+    async def _hush(self, tab: Tab, dialog: Any) -> None:
+        with suppress(Exception):
+            background(tab.cdp.send("Runtime.terminateExecution"))
+            await asyncio.sleep(0.05)
+            await dialog.dismiss()
+
+    def asking(self) -> Tab | None:
+        """A tab with a dialog that waits for its answer, the one in front first."""
+        return next((tab for tab in [self.tab, *self.tabs] if tab.dialogs), None)
+
+    async def answer(self, tab: Tab, accept: bool, text: str | None, timeout_s: float) -> str:
+        dialog = tab.dialogs.popleft()
+        if not tab.dialogs:
+            tab.interrupted.clear()
+        kind, message = dialog.type, dialog.message
+        with suppress(Exception):
+            if accept:
+                await (dialog.accept(text) if text is not None and kind == "prompt" else dialog.accept())
+            else:
+                await dialog.dismiss()
+        with suppress(asyncio.TimeoutError):
+            await tab.unblocked(timeout_s)
+        return f"{'accepted' if accept else 'dismissed'} the {kind} {message[:200]!r}"
+
+    # --- downloads ---
+
+    def _downloading(self, download: Any) -> None:
+        name = re.sub(r"[^\w.,()+ -]", "_", download.suggested_filename).strip(" .")[-100:] or "download"
+        task = asyncio.ensure_future(self._save(download, name))
+        self._saving[task] = name
+        task.add_done_callback(lambda done: self._saving.pop(done, None))
+
+    async def _save(self, download: Any, name: str) -> None:
+        stem, dot, ending = name.rpartition(".")
+        count, path = 1, os.path.join(self._downloads, name)  # noqa: PTH118
+        while os.path.lexists(path):
+            count += 1
+            path = os.path.join(self._downloads, f"{stem or ending}-{count}{dot}{ending if stem else ''}")  # noqa: PTH118
+        try:
+            await download.save_as(path)
+            size = os.path.getsize(path)  # noqa: PTH202
+            self.notices.append(f"downloaded {path} ({size:,} bytes{_beginning(path)})")
+        except Exception as error:
+            why = str(error).strip().split("\n")[0]
+            self.notices.append(f"the download of {name!r} failed: {why}")
+
+    async def saved(self, timeout_s: float) -> None:
+        """Wait for downloads that have begun; what takes longer is told when it has ended."""
+        if self._saving:
+            await asyncio.wait(set(self._saving), timeout=timeout_s)
+            for name in self._saving.values():
+                self.notices.append(f"{name!r} is still being downloaded; a later result tells where it is")
+
+
+def _beginning(path: str) -> str:
+    """The first words of a file of text: not every agent has another tool to look into it."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        data = file.read(600)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(data) - 4:
+            return ""
+        text = data[: error.start].decode()
+    return f"; it begins: {text!r}" if text.strip() and "\0" not in text else ""

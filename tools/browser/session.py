@@ -1,0 +1,185 @@
+"""The browser of one world, from the host's side: its driver, started when first needed and again when it died.
+
+A driver that died before an action began is started anew and the action is then done; an action that had begun is
+never repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import struct
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from trellis.environments.environment import Environment, EnvironmentFault, Process
+from trellis.environments.guest.program import pack
+from trellis.tools.tool import ToolError
+
+DRIVER = Path(__file__).parent / "driver"
+PARTS = ("tabs", "chrome", "actions", "main")
+FRAME = struct.Struct(">II")
+LARGEST_ANSWER_BYTES = 64 << 20
+WIDTH, HEIGHT = 1024, 768
+"""The screen, in pixels: what models that work from pictures are used to, and small enough for them."""
+START_TIMEOUT_S = 120.0
+PING_TIMEOUT_S = 5.0
+GRACE_S = 60.0
+"""How long after an action's own deadline the driver may take to look at the page and to mend it."""
+SERVER = "TRELLIS_BROWSER_SERVER"
+"""A variable of the task's environment: the command that serves its pages. It prints a line once it listens."""
+SERVER_TIMEOUT_S = 60.0
+DOWNLOADS = "downloads"
+
+
+@functools.cache
+def driver_program() -> str:
+    """What to run as `python3 -I -c TEXT`, where playwright is installed."""
+    return pack([f"trellis.tools.browser.driver.{part}" for part in PARTS])
+
+
+class Died(Exception):
+    """The driver's process ended; the text holds the end of its log."""
+
+
+class Session:
+    """Requests to the driver of one world, one at a time."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._driver: Process | None = None
+        self._server: Process | None = None
+        self._buffer = bytearray()
+        self._number = 0
+        self.started = 0
+        """How many browsers this world has had."""
+
+    async def act(self, fields: Mapping[str, Any], timeout_s: float) -> tuple[dict[str, Any], bytes]:
+        """Let the driver do something; its answer, and a picture where there is one.
+
+        Raises:
+            ToolError: the browser died meanwhile.
+            EnvironmentFault: the world is gone, or has no browser.
+        """
+        await self._ensure()
+        try:
+            return await self._request({"op": "act", "timeout_s": timeout_s, **fields}, timeout_s + GRACE_S)
+        except (Died, TimeoutError):
+            await self.close()
+            raise ToolError(
+                f"the browser died during {fields['action']}, perhaps for want of memory; whether it took effect is "
+                "unknown. The next action starts a new browser: its tabs, cookies and all that was typed are gone, so "
+                "begin with navigate"
+            ) from None
+
+    async def close(self) -> None:
+        """End the driver; the server of the task's pages runs on."""
+        driver, self._driver = self._driver, None
+        if driver is not None:
+            with suppress(EnvironmentFault):
+                await driver.close()
+
+    async def _ensure(self) -> None:
+        """A driver that answers."""
+        if self._driver is not None:
+            try:
+                await self._request({"op": "ping"}, PING_TIMEOUT_S)
+                return
+            except (Died, TimeoutError):
+                await self.close()
+        await self._serve()
+        for last in (False, True):
+            try:
+                await self._start()
+                return
+            except (Died, TimeoutError) as error:
+                await self.close()
+                if last:
+                    raise EnvironmentFault(f"the browser does not start: {error or 'it does not answer'}") from None
+
+    async def _start(self) -> None:
+        environment = self._environment
+        workdir = environment.workdir.rstrip("/")
+        self._buffer.clear()
+        self._driver = await environment.open_process(
+            ["python3", "-I", "-c", driver_program()], cwd=environment.workdir
+        )
+        answer, _ = await self._request(
+            {
+                "op": "start",
+                "script": (DRIVER / "page.js").read_text("utf-8"),
+                "workdir": workdir,
+                "downloads": f"{workdir}/{DOWNLOADS}",
+                "width": WIDTH,
+                "height": HEIGHT,
+            },
+            START_TIMEOUT_S,
+        )
+        if "missing" in answer:
+            await self.close()
+            raise EnvironmentFault(answer["missing"])
+        self.started += 1
+
+    async def _serve(self) -> None:
+        """Start what serves the task's pages, once in each world."""
+        command = self._environment.spec.env.get(SERVER)
+        if not command or self._server is not None:
+            return
+        server = await self._environment.open_process(["bash", "-c", command])
+        said = b""
+        try:
+            async with asyncio.timeout(SERVER_TIMEOUT_S):
+                while b"\n" not in said:
+                    piece = await server.read()
+                    if not piece:
+                        ended = await server.wait()
+                        log = ended.stderr.decode("utf-8", "replace").strip()[-1000:]
+                        raise EnvironmentFault(f"the server of the task's pages ended ({SERVER}): {log}")
+                    said += piece
+        except TimeoutError:
+            await server.close()
+            raise EnvironmentFault(
+                f"the server of the task's pages printed no line within {SERVER_TIMEOUT_S:g} s ({SERVER})"
+            ) from None
+        self._server = server
+
+    async def _request(self, request: dict[str, Any], timeout_s: float) -> tuple[dict[str, Any], bytes]:
+        """Raises Died, TimeoutError, EnvironmentFault."""
+        driver = self._driver
+        assert driver is not None
+        self._number += 1
+        number = self._number
+        header = json.dumps({"id": number, **request}).encode()
+        async with asyncio.timeout(timeout_s):
+            await driver.write(FRAME.pack(len(header), 0) + header)
+            while True:
+                answer, payload = await self._receive(driver)
+                if answer.pop("id", None) == number:  # another is the answer to a call that was cancelled
+                    break
+        if "broken" in answer:
+            raise EnvironmentFault(f"the driver of the browser failed: {answer['broken'].strip()}")
+        return answer, payload
+
+    async def _receive(self, driver: Process) -> tuple[dict[str, Any], bytes]:
+        await self._fill(driver, FRAME.size)
+        size, payload_size = FRAME.unpack_from(self._buffer)
+        if size + payload_size > LARGEST_ANSWER_BYTES:
+            raise Died("it talks nonsense")
+        end = FRAME.size + size
+        await self._fill(driver, end + payload_size)
+        answer = json.loads(self._buffer[FRAME.size : end])
+        payload = bytes(self._buffer[end : end + payload_size])
+        del self._buffer[: end + payload_size]
+        return answer, payload
+
+    async def _fill(self, driver: Process, size: int) -> None:
+        while len(self._buffer) < size:
+            piece = await driver.read()
+            if not piece:
+                ended = await driver.wait()
+                log = ended.stderr.decode("utf-8", "replace").strip()
+                raise Died(log[-1500:] or f"exit code {ended.exit_code}")
+            self._buffer += piece
