@@ -70,7 +70,9 @@ class Actions:
             done = await tab.run(work, timeout_s + 2)
         else:
             done = await tab.run(work, timeout_s)
-        return str(done) if done is not None else f"{action} was begun, and a dialog opened"
+        if done is None:
+            return f"{action} was begun, and {'the tab closed' if tab.closed else 'a dialog opened'}"
+        return str(done)
 
     # --- going somewhere ---
 
@@ -81,7 +83,8 @@ class Actions:
         opened = await self._chrome.open()
         if url is None:
             return f"opened tab {opened.number}"
-        return f"opened tab {opened.number}; " + await self._go(opened, lambda: self._goto(opened, url))
+        done = await opened.run(self._go(opened, lambda: self._goto(opened, url)), self.left())
+        return f"opened tab {opened.number}; {done or 'a dialog opened there'}"
 
     async def _goto(self, tab: Tab, url: str) -> Any:
         return await tab.page.goto(url, wait_until="domcontentloaded", timeout=self.left() * 1000)
@@ -313,7 +316,7 @@ class Actions:
         # Plain calls: this may run before pathlib is loaded.
         real = os.path.realpath(os.path.join(self._workdir, path))  # noqa: PTH118
         below = os.path.relpath(real, os.path.realpath(self._workdir))
-        if below.startswith("..") or any(part.startswith(".") for part in below.split(os.sep)):
+        if below.startswith("..") or any(part.startswith(".") for part in below.split("/")):
             raise Mistake(f"{path}: only files of the workdir {self._workdir} can be uploaded, and no hidden ones")
         if not os.path.isfile(real):  # noqa: PTH113
             raise Mistake(f"{path}: there is no such file")

@@ -1,4 +1,4 @@
-"""Chromium under Playwright: started without a network of its own, and its tabs, dialogs and downloads kept in order."""
+"""Chromium under Playwright: how it is started, and its tabs, dialogs and downloads kept in order."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import sys
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -36,6 +37,7 @@ FLAGS = (
     "--js-flags=--max-old-space-size=1024",
 )
 MAX_TABS = 20
+ARRIVAL_S = 4.0
 PATIENCE = 5
 """So many dialogs in a row are the model's to answer; a page that opens more is stopped."""
 
@@ -59,6 +61,9 @@ class Chrome:
         self._saving: dict[asyncio.Task[None], str] = {}
         self._context: Any = None
         self._arriving: list[asyncio.Task[None]] = []
+        self._expected = 0
+        """Tabs that pages have opened and that have not arrived yet."""
+        self._ours = False
 
     async def start(self) -> str:
         """Start Chromium; its version.
@@ -66,7 +71,7 @@ class Chrome:
         Raises:
             NoBrowser: there is none, or it does not start.
         """
-        if sys.version_info < (3, 11):  # of the world, which need not be ours
+        if sys.version_info < (3, 11):  # noqa: UP036 - of the world, which need not be ours
             raise NoBrowser("the browser needs Python 3.11 or later where the world runs")
         try:
             from playwright.async_api import Error, async_playwright
@@ -112,11 +117,8 @@ class Chrome:
     async def open(self) -> Tab:
         if len(self.tabs) >= MAX_TABS:
             raise Mistake(f"{MAX_TABS} tabs are open, which is the limit: close some first")
-        await self._context.new_page()
-        await self.arrived()
-        tab = self.tabs[-1]
-        self.switch(tab.number)
-        return tab
+        await self._blank()
+        return self.tabs[-1]
 
     def switch(self, number: int) -> None:
         if number not in [tab.number for tab in self.tabs]:
@@ -135,12 +137,15 @@ class Chrome:
 
     async def arrived(self) -> None:
         """Wait until tabs that were opened can be used, and that there is one."""
-        while self._arriving:
-            await asyncio.gather(*list(self._arriving), return_exceptions=True)
+        until = time.monotonic() + ARRIVAL_S
+        while (self._arriving or self._expected > 0) and time.monotonic() < until:
+            if self._arriving:
+                await asyncio.wait(set(self._arriving), timeout=ARRIVAL_S)
+            else:
+                await asyncio.sleep(0.02)
+        self._expected = 0
         if not self.tabs:
-            await self._context.new_page()
-            await self.arrived()
-            self._current = self.tabs[-1].number
+            await self._blank()
             self.notices.append("the last tab was closed; an empty one took its place")
 
     async def replace(self, tab: Tab, why: str) -> None:
@@ -149,35 +154,50 @@ class Chrome:
         self.notices.append(f"{why} What was typed there is lost. An empty tab took its place: navigate to {url} again")
         self._forget(tab)
         background(tab.page.close())
-        await self._context.new_page()
-        await self.arrived()
+        await self._blank()
+
+    async def _blank(self) -> None:
+        """A new tab in front, which no page opened."""
+        self._ours = True
+        try:
+            await self._context.new_page()
+            while self._arriving:
+                await asyncio.wait(set(self._arriving))
+        finally:
+            self._ours = False
         self._current = self.tabs[-1].number
 
     def _opened(self, page: Any) -> None:
-        task = asyncio.ensure_future(self._receive(page))
+        self._expected = max(0, self._expected - (not self._ours))
+        task = asyncio.ensure_future(self._receive(page, self._ours))
         self._arriving.append(task)
         task.add_done_callback(self._arriving.remove)
 
-    async def _receive(self, page: Any) -> None:
+    async def _receive(self, page: Any, ours: bool) -> None:
         if len(self.tabs) >= MAX_TABS:
             await page.close()
             self.notices.append("a page wanted to open one tab more than is allowed; it was refused")
             return
-        opener = await page.opener()
         self._numbers += 1
         number = self._numbers
         cdp = await self._context.new_cdp_session(page)
+        cdp.on("Page.windowOpen", lambda _: self._expect())
+        await cdp.send("Page.enable")
         tab = Tab(number, page, cdp, self._script)
         page.on("dialog", lambda dialog: self._asked(tab, dialog))
         page.on("download", self._downloading)
         page.on("crash", lambda _: self._crashed(tab))
         page.on("close", lambda _: self._closed(tab))
         self.tabs.append(tab)
-        if opener is not None:
+        if not ours:
             self._current = number
             with suppress(Exception):
                 await page.wait_for_load_state("domcontentloaded", timeout=3000)
             self.notices.append(f"the page opened tab {number}, which is now in front")
+
+    def _expect(self) -> None:
+        """A page said that it opens a tab, which takes a moment."""
+        self._expected += 1
 
     def _forget(self, tab: Tab) -> None:
         if tab in self.tabs:
@@ -187,6 +207,7 @@ class Chrome:
                 self._current = self.tabs[max(0, at - 1)].number
 
     def _closed(self, tab: Tab) -> None:
+        tab.closed = True
         if tab in self.tabs:
             self._forget(tab)
             tab.interrupted.set()

@@ -91,7 +91,8 @@
     return number;
   };
 
-  function visibleText(node, budget = { left: 2000 }) {
+  // With `all`, an element's label comes before its text instead of in its place.
+  function visibleText(node, budget = { left: 2000 }, all = false) {
     if (budget.left <= 0) return "";
     if (node.nodeType === Node.TEXT_NODE) {
       budget.left -= node.data.length;
@@ -101,11 +102,13 @@
     const style = getComputedStyle(node);
     if (hidden(node, style) || style.visibility !== "visible") return "";
     if (localName(node) === "br") return " ";
-    if (has(node, "aria-label")) return attribute(node, "aria-label");
+    const label = has(node, "aria-label") ? attribute(node, "aria-label") : "";
+    if (label && !all) return label;
     if (localName(node) === "img") return attribute(node, "alt") || "";
     if (localName(node) === "svg") return svgTitle(node);
-    const inner = [...children(node)].map((child) => visibleText(child, budget)).join("");
-    return style.display.startsWith("inline") ? inner : ` ${inner} `;
+    const inner = [...children(node)].map((child) => visibleText(child, budget, all)).join("");
+    const value = all && ["input", "textarea"].includes(localName(node)) && node.type !== "password" ? ` ${node.value}` : "";
+    return style.display.startsWith("inline") && !label ? inner + value : ` ${label} ${inner}${value} `;
   }
 
   function nameOf(element, role) {
@@ -497,7 +500,7 @@
     return { moved: at.scrollLeft !== before[0] || at.scrollTop !== before[1], page: at === page };
   }
 
-  const findText = (text) => squeeze(visibleText(document.body || document.documentElement, { left: 2e6 })).toLowerCase().includes(squeeze(text).toLowerCase());
+  const findText = (text) => squeeze(visibleText(document.body || document.documentElement, { left: 2e6 }, true)).toLowerCase().includes(squeeze(text).toLowerCase());
 
   // --- marks for screenshots ---
 

@@ -49,9 +49,9 @@ class Tab:
         self.network: deque[str] = deque(maxlen=LOG_LENGTH)
         self.chooser: Any = None
         self.title = ""
-        self.crashed = False
+        self.crashed = self.closed = False
         self.interrupted = asyncio.Event()
-        """Set by a dialog or a crash: whoever waits for the page has to stop waiting."""
+        """Set by a dialog, a crash or the end of the page: whoever waits for the page has to stop waiting."""
         self._script = script
         self._blocked: set[asyncio.Task[Any]] = set()
         self._under_way: dict[int, float] = {}
@@ -67,9 +67,9 @@ class Tab:
     # --- waiting ---
 
     async def run(self, work: Any, timeout_s: float) -> Any:
-        """Await `work`, unless a dialog opens or the page crashes meanwhile.
+        """Await `work`, unless a dialog opens or the page closes or crashes meanwhile.
 
-        What a dialog holds up goes on when it is answered; None is returned then.
+        None is returned after a dialog, which holds the work up until it is answered, or when the page closed itself.
 
         Raises:
             asyncio.TimeoutError: it took longer than `timeout_s`.
@@ -85,6 +85,9 @@ class Tab:
         if self.crashed:
             self._abandon(task)
             raise Crashed
+        if self.closed:
+            self._abandon(task)
+            return None
         if self.dialogs:
             self._blocked.add(task)
             task.add_done_callback(self._unblocked)
