@@ -324,7 +324,7 @@ ALL = (
         "picture",
         "Hand in the code that stands in the picture.",
         (step("screenshot"),),
-        answer="7HK3R4", visited=("picture",),
+        answer="7HK3R4", visited=("picture/code.png",),
     ),
     Exercise(
         "tree",

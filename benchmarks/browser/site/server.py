@@ -106,6 +106,7 @@ class Handler(BaseHTTPRequestHandler):
         if path in ("site.js", "site.css"):
             self._send(200, file.read_bytes(), TYPES[file.suffix])
         elif path == "picture/code.png":
+            self.site.note(kind="data", path=path, query=query)
             self._send(200, logic.picture(), "image/png")
         elif path == "statement/file":
             month = query.get("month", "")

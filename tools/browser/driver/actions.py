@@ -12,6 +12,7 @@ from typing import Any
 from trellis.tools.browser.driver.chrome import Chrome
 from trellis.tools.browser.driver.tabs import Element, Mistake, Tab, said
 
+SPARE_S = 2.0
 TYPED_BY_KEY = 400
 """Longer texts are put in at once instead of key by key."""
 RESET = ("ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "ERR_NETWORK_CHANGED", "ERR_CONNECTION_CLOSED")
@@ -49,6 +50,8 @@ class Actions:
         self.image = b""
         chrome = self._chrome
         await chrome.arrived()
+        if chrome.tab.crashed:
+            await chrome.bury(chrome.tab)
         asking = chrome.asking()
         if action == "dialog":
             if asking is None:
@@ -66,10 +69,7 @@ class Actions:
         tab.dialogs_in_a_row = 0
         tab.interrupted.clear()
         work = getattr(self, f"_{action}")(tab, **arguments)
-        if action in ("screenshot", "wait"):
-            done = await tab.run(work, timeout_s + 2)
-        else:
-            done = await tab.run(work, timeout_s)
+        done = await tab.run(work, timeout_s + SPARE_S)  # what knows its own deadline says more about it
         if done is None:
             return f"{action} was begun, and {'the tab closed' if tab.closed else 'a dialog opened'}"
         return str(done)
@@ -77,7 +77,17 @@ class Actions:
     # --- going somewhere ---
 
     async def _navigate(self, tab: Tab, url: str) -> str:
-        return await self._go(tab, lambda: self._goto(tab, url))
+        before = tab.page.url
+        done = await self._go(tab, lambda: self._goto(tab, url))
+        if tab.page.url == before != url and "went elsewhere" in done:
+            # The old page keeps loading itself again: it has to be stopped before anything else can come.
+            await tab.cdp.send("Emulation.setScriptExecutionDisabled", {"value": True})
+            try:
+                await self._go(tab, lambda: self._goto(tab, "about:blank"))
+            finally:
+                await tab.cdp.send("Emulation.setScriptExecutionDisabled", {"value": False})
+            done = await self._go(tab, lambda: self._goto(tab, url))
+        return done
 
     async def _open_tab(self, tab: Tab, url: str | None = None) -> str:
         opened = await self._chrome.open()
@@ -367,24 +377,27 @@ class Actions:
 
     async def _element_ready(self, tab: Tab, ref: int) -> bool:
         try:
-            await (await tab.element(ref)).point(0.0)
+            await (await tab.element(ref)).point(0.2)
         except Mistake:
             return False
         return True
 
     async def _evaluate(self, tab: Tab, script: str) -> str:
+        # The rules of a console: await at the top, and names that may be declared again.
         asked = {
-            "expression": script, "returnByValue": True, "awaitPromise": True, "replMode": True, "userGesture": True,
+            "expression": script, "awaitPromise": True, "replMode": True, "userGesture": True,
             "allowUnsafeEvalBlockedByCSP": True,
         }  # fmt: skip
-        answer = await tab.cdp.send("Runtime.evaluate", asked)
-        if "exceptionDetails" in answer:
-            details = answer["exceptionDetails"]
-            raise Mistake(str(details.get("exception", {}).get("description") or details.get("text"))[:2000])
-        result = answer["result"]
-        if "value" in result:
-            return json.dumps(result["value"], ensure_ascii=False, indent=1)
-        return str(result.get("unserializableValue") or result.get("description") or result["type"])
+        answer = _value(await tab.cdp.send("Runtime.evaluate", asked))
+        if "objectId" in answer:
+            whole = {
+                "objectId": answer["objectId"], "functionDeclaration": "async function () { return await this; }",
+                "awaitPromise": True, "returnByValue": True,
+            }  # fmt: skip
+            answer = {**answer, **_value(await tab.cdp.send("Runtime.callFunctionOn", whole))}
+        if "value" in answer:
+            return json.dumps(answer["value"], ensure_ascii=False, indent=1)
+        return str(answer.get("unserializableValue") or answer.get("description") or answer["type"])
 
     async def _console(self, tab: Tab) -> str:
         return "\n".join(list(tab.console)[-50:]) or "(the console is empty)"
@@ -452,6 +465,15 @@ class Actions:
             x, y = x + place[0], y + place[1]
             owner = await Element(tab, 0, frame, {})._owner(frame)
         return x, y
+
+
+def _value(answer: dict[str, Any]) -> dict[str, Any]:
+    """The result of a script. Raises Mistake: it threw something."""
+    if "exceptionDetails" in answer:
+        details = answer["exceptionDetails"]
+        raise Mistake(str(details.get("exception", {}).get("description") or details.get("text"))[:2000])
+    result: dict[str, Any] = answer["result"]
+    return result
 
 
 def _form(done: dict[str, Any]) -> str:

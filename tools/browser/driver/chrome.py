@@ -60,6 +60,7 @@ class Chrome:
         self._numbers = 0
         self._saving: dict[asyncio.Task[None], str] = {}
         self._context: Any = None
+        self._cdp: Any = None
         self._arriving: list[asyncio.Task[None]] = []
         self._expected = 0
         """Tabs that pages have opened and that have not arrived yet."""
@@ -95,6 +96,7 @@ class Chrome:
         except Error as error:
             raise NoBrowser(f"Chromium does not start: {str(error).strip()[-1500:]}") from None
         browser.on("disconnected", lambda _: os._exit(70))
+        self._cdp = await browser.new_browser_cdp_session()
         self._context = await browser.new_context(
             viewport={"width": self.width, "height": self.height},
             accept_downloads=True,
@@ -147,6 +149,16 @@ class Chrome:
         if not self.tabs:
             await self._blank()
             self.notices.append("the last tab was closed; an empty one took its place")
+
+    async def bury(self, tab: Tab) -> None:
+        await self.replace(tab, f"the page {tab.page.url} crashed (perhaps for want of memory).")
+
+    async def alive(self) -> None:
+        """Ends this process if Chromium does not answer."""
+        try:
+            await asyncio.wait_for(self._cdp.send("Browser.getVersion"), 3)
+        except Exception:
+            os._exit(70)
 
     async def replace(self, tab: Tab, why: str) -> None:
         """Put an empty tab in the place of one that cannot be used any more."""

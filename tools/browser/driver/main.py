@@ -59,6 +59,8 @@ class Driver:
 
     async def _answer(self, op: str, **fields: Any) -> tuple[dict[str, Any], bytes]:
         if op == "ping":
+            if self._chrome is not None:
+                await self._chrome.alive()
             return {}, b""
         if op == "start":
             return await self._start(**fields), b""
@@ -130,7 +132,7 @@ class Driver:
                     chrome.next_ref = seen["next"]
                 return seen
             except Crashed:
-                await chrome.replace(tab, f"the page {tab.page.url} crashed (perhaps for want of memory).")
+                await chrome.bury(tab)
             except TimeoutError:
                 if await tab.revive():
                     chrome.notices.append("the page's script ran without end; it was stopped")
