@@ -22,7 +22,7 @@ class Task:
     """Names of the tools the benchmark offers unless the experiment says otherwise."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What a scaffold may use beyond the prompt, by documented key; JSON only. Keys in use: `kind` ("ml", "repository",
-    "question"), `test_command` (visible tests of a repository), `submission` (path of the file to hand in),
+    "question", "browser"), `test_command` (visible tests of a repository), `submission` (path of the file to hand in),
     `metric` and `lower_is_better` (what a tree search should optimise)."""
     answer: Any = None
     """The type of the answer that `submit` takes, as pydantic knows types: `int`, `Literal["A", "B"]`, a `BaseModel`.

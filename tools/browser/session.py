@@ -20,7 +20,7 @@ from trellis.environments.guest.program import pack
 from trellis.tools.tool import ToolError
 
 DRIVER = Path(__file__).parent / "driver"
-PARTS = ("tabs", "chrome", "actions", "main")
+PARTS = ("tabs", "chrome", "navigation", "pictures", "actions", "main")
 FRAME = struct.Struct(">II")
 LARGEST_ANSWER_BYTES = 64 << 20
 WIDTH, HEIGHT = 1024, 768

@@ -20,6 +20,7 @@ from trellis.models.model import GenerateConfig, Reply
 from trellis.scaffolds.episode import Budget, Episode
 from trellis.scaffolds.task import Submission, Task
 from trellis.tools import catalog
+from trellis.trajectories.log import read
 
 BROWSER = Browser()
 TASKS = {task.id: task for task in BROWSER.tasks("sample")}
@@ -183,6 +184,30 @@ async def test_a_fork_goes_on_from_the_journal() -> None:
             assert (await BROWSER.collect(task, fork, "")).files != (await BROWSER.collect(task, world, "")).files
         finally:
             await fork.close()
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+async def test_a_lost_world_is_made_again_with_the_same_references_and_texts(tmp_path: Path) -> None:
+    need_chromium()
+    task = TASKS["calendar"]
+
+    async def go(episode: Episode, *, more: bool) -> str:
+        await episode.use("browser", action="navigate", url="http://127.0.0.1:8000/calendar/")
+        shown = (await episode.use("browser", action="click", ref="e1")).text
+        return (await episode.use("browser", action="click", ref="e3")).text if more else shown
+
+    texts = []
+    for more in (False, True):
+        async with Episode.open(
+            tmp_path, task=task, tools=catalog.make(task.tools), models={}, seed=1, budget=Budget(),
+            collect=partial(BROWSER.collect, task), label="test/browser-tasks",
+            environment=spec_of(task, "sandbox"), header={"episode": "lost"},
+        ) as episode:  # fmt: skip
+            texts.append(await go(episode, more=more))
+    assert "November 2026" in texts[0]
+    assert "clicked button" in texts[1]
+    assert "divergence" not in [event["kind"] for event in read(tmp_path / "trajectory.jsonl")]
 
 
 def test_every_exercise_has_a_page_and_a_walk() -> None:

@@ -10,21 +10,13 @@ from contextlib import suppress
 from typing import Any
 
 from trellis.tools.browser.driver.chrome import Chrome
-from trellis.tools.browser.driver.tabs import Element, Mistake, Tab, said
+from trellis.tools.browser.driver.navigation import Navigation
+from trellis.tools.browser.driver.pictures import screenshot
+from trellis.tools.browser.driver.tabs import Element, Mistake, Tab
 
 SPARE_S = 2.0
 TYPED_BY_KEY = 400
 """Longer texts are put in at once instead of key by key."""
-RESET = ("ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "ERR_NETWORK_CHANGED", "ERR_CONNECTION_CLOSED")
-ADVICE = {
-    "ERR_CONNECTION_REFUSED": "nothing listens there",
-    "ERR_NAME_NOT_RESOLVED": "there is no such host, or this world has no network",
-    "ERR_INTERNET_DISCONNECTED": "this world has no network beyond its own servers",
-    "ERR_ADDRESS_UNREACHABLE": "this world has no network beyond its own servers",
-    "ERR_TUNNEL_CONNECTION_FAILED": "the network policy does not allow this host",
-    "ERR_PROXY_CONNECTION_FAILED": "the network policy's proxy does not answer",
-    "ERR_UNSAFE_PORT": "browsers refuse this port",
-}
 
 
 class Actions:
@@ -34,6 +26,7 @@ class Actions:
         self._chrome = chrome
         self._workdir = workdir
         self._until = 0.0
+        self._navigation = Navigation(chrome, self.left)
         self.image: bytes = b""
 
     def left(self) -> float:
@@ -68,79 +61,13 @@ class Actions:
         tab = chrome.tab
         tab.dialogs_in_a_row = 0
         tab.interrupted.clear()
-        work = getattr(self, f"_{action}")(tab, **arguments)
+        doer = self._navigation if hasattr(self._navigation, action) else self
+        name = action if doer is self._navigation else f"_{action}"
+        work = getattr(doer, name)(tab, **arguments)
         done = await tab.run(work, timeout_s + SPARE_S)  # what knows its own deadline says more about it
         if done is None:
             return f"{action} was begun, and {'the tab closed' if tab.closed else 'a dialog opened'}"
         return str(done)
-
-    # --- going somewhere ---
-
-    async def _navigate(self, tab: Tab, url: str) -> str:
-        before = tab.page.url
-        done = await self._go(tab, lambda: self._goto(tab, url))
-        if tab.page.url == before != url and "went elsewhere" in done:
-            # The old page keeps loading itself again: it has to be stopped before anything else can come.
-            await tab.cdp.send("Emulation.setScriptExecutionDisabled", {"value": True})
-            try:
-                await self._go(tab, lambda: self._goto(tab, "about:blank"))
-            finally:
-                await tab.cdp.send("Emulation.setScriptExecutionDisabled", {"value": False})
-            done = await self._go(tab, lambda: self._goto(tab, url))
-        return done
-
-    async def _open_tab(self, tab: Tab, url: str | None = None) -> str:
-        opened = await self._chrome.open()
-        if url is None:
-            return f"opened tab {opened.number}"
-        done = await opened.run(self._go(opened, lambda: self._goto(opened, url)), self.left())
-        return f"opened tab {opened.number}; {done or 'a dialog opened there'}"
-
-    async def _goto(self, tab: Tab, url: str) -> Any:
-        return await tab.page.goto(url, wait_until="domcontentloaded", timeout=self.left() * 1000)
-
-    async def _back(self, tab: Tab) -> str:
-        return await self._through_history(tab, tab.page.go_back, "back")
-
-    async def _forward(self, tab: Tab) -> str:
-        return await self._through_history(tab, tab.page.go_forward, "forward")
-
-    async def _through_history(self, tab: Tab, go: Any, where: str) -> str:
-        history = await tab.cdp.send("Page.getNavigationHistory")
-        at, count = history["currentIndex"], len(history["entries"])
-        if (where == "back" and at == 0) or (where == "forward" and at == count - 1):
-            raise Mistake(f"there is no page to go {where} to in this tab")
-        return await self._go(tab, lambda: go(wait_until="domcontentloaded", timeout=self.left() * 1000))
-
-    async def _reload(self, tab: Tab) -> str:
-        return await self._go(tab, lambda: tab.page.reload(wait_until="domcontentloaded", timeout=self.left() * 1000))
-
-    async def _go(self, tab: Tab, go: Any) -> str:
-        from playwright.async_api import Error
-
-        for attempt in (1, 2):
-            try:
-                response = await go()
-                break
-            except Error as error:
-                text = str(error)
-                if "Timeout" in text:
-                    return (
-                        f"the page did not finish loading within the time given; what is there so far is below. "
-                        f"(Now at {tab.page.url})"
-                    )
-                if attempt == 1 and any(reset in text for reset in RESET):
-                    continue
-                if "Download is starting" in text or ("ERR_ABORTED" in text and self._chrome._saving):
-                    return "that address is a file: it is downloaded, the page stays as it was"
-                if "ERR_ABORTED" in text or "interrupted by another navigation" in text:
-                    return f"the page went elsewhere while it loaded; now at {tab.page.url}"
-                raise Mistake(_unreachable(text)) from None
-        with suppress(Error):
-            await tab.page.wait_for_load_state("load", timeout=min(4.0, self.left()) * 1000)
-        if response is not None and response.status >= 400:
-            return f"the server answered with HTTP {response.status} {response.status_text}"
-        return f"now at {tab.page.url}"
 
     # --- the mouse ---
 
@@ -420,51 +347,8 @@ class Actions:
         return f"closed tab {number}"
 
     async def _screenshot(self, tab: Tab, full_page: bool = False) -> str:
-        """Sets `image`. Marks are drawn on what is on the screen; a full page has none."""
-        look = await tab.look(self._chrome.next_ref, 1500)
-        self._chrome.next_ref = look["next"]
-        marks = [] if full_page else await self._marks(tab)
-        await tab.call("(m) => trellis.mark(m)", marks)
-        try:
-            shot = {"format": "jpeg", "quality": 80, "optimizeForSpeed": True}
-            if full_page:
-                size = (await tab.cdp.send("Page.getLayoutMetrics"))["cssContentSize"]
-                width, height = min(size["width"], 4000), min(size["height"], 12_000)
-                scale = min(1.0, 1568 / max(width, height))
-                clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": scale}
-                shot.update(clip=clip, captureBeyondViewport=True)
-            taken = await tab.cdp.send("Page.captureScreenshot", shot)
-        finally:
-            with suppress(Exception):
-                await tab.call("() => trellis.unmark()")
-        import base64
-
-        self.image = base64.b64decode(taken["data"])
-        if full_page:
-            return f"the whole page, at {scale:.2f} of its size: coordinates in it are not those of the screen"
-        return f"the screen, {self._chrome.width} x {self._chrome.height} pixels, references as marks"
-
-    async def _marks(self, tab: Tab) -> list[dict[str, float]]:
-        marks: list[dict[str, float]] = []
-        for frame in await tab.frames():
-            with suppress(Mistake):
-                found = await tab.call("() => trellis.boxes(150)", frame=frame)
-                x, y = await self._offset(tab, frame)
-                marks += [{**mark, "x": mark["x"] + x, "y": mark["y"] + y} for mark in found]
-        return marks
-
-    async def _offset(self, tab: Tab, frame: str) -> tuple[float, float]:
-        x = y = 0.0
-        owner = await Element(tab, 0, frame, {})._owner(frame)
-        while owner is not None:
-            frame, handle = owner
-            place = await tab.call(
-                "(f) => { const r = f.getBoundingClientRect(); return [r.left + f.clientLeft, r.top + f.clientTop]; }",
-                handle, frame=frame,
-            )  # fmt: skip
-            x, y = x + place[0], y + place[1]
-            owner = await Element(tab, 0, frame, {})._owner(frame)
-        return x, y
+        self.image, said = await screenshot(self._chrome, tab, full_page)
+        return said
 
 
 def _value(answer: dict[str, Any]) -> dict[str, Any]:
@@ -487,13 +371,3 @@ def _form(done: dict[str, Any]) -> str:
         "range": f"it became {done['became']}; keep to its limits and steps",
     }
     return wanted[done["refused"]]
-
-
-def _unreachable(text: str) -> str:
-    first = text.strip().split("\n")[0]
-    code = next((word.strip(",;") for word in first.replace("net::", " ").split() if word.startswith("ERR_")), "")
-    advice = ADVICE.get(code)
-    return f"the page cannot be loaded: {code or first[:200]}" + (f" ({advice})" if advice else "")
-
-
-__all__ = ["Actions", "said"]

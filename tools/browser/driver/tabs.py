@@ -301,7 +301,7 @@ class Element:
         found = await self.call("(e, w, n) => trellis.point(e, w, n)", wait_ms, enabled)
         frame = self.frame
         while "problem" not in found:
-            owner = await self._owner(frame)
+            owner = await self.owner(frame)
             if owner is None:
                 return found["x"], found["y"]
             frame, handle = owner
@@ -325,7 +325,7 @@ class Element:
             "outside": "it lies outside of what can be scrolled into view",
         }[problem]
 
-    async def _owner(self, frame: str) -> tuple[str, dict[str, str]] | None:
+    async def owner(self, frame: str) -> tuple[str, dict[str, str]] | None:
         """The frame around a frame, and the element in it that holds the inner one."""
         tree = await self.tab.cdp.send("Page.getFrameTree")
         parents: dict[str, str] = {}
