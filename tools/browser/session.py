@@ -26,7 +26,7 @@ LARGEST_ANSWER_BYTES = 64 << 20
 WIDTH, HEIGHT = 1024, 768
 """The screen, in pixels: what models that work from pictures are used to, and small enough for them."""
 START_TIMEOUT_S = 120.0
-PING_TIMEOUT_S = 5.0
+PING_TIMEOUT_S = 15.0
 GRACE_S = 60.0
 """How long after an action's own deadline the driver may take to look at the page and to mend it."""
 SERVER = "TRELLIS_BROWSER_SERVER"

@@ -179,7 +179,7 @@ async def _act(world: _World, action: str, arguments: Mapping[str, Any], timeout
     if world.session.started > 1 and world.session.started != before:
         said.append("[a new browser was started, for the old one had died: its tabs and all that was typed are gone]")
         world.seen = _Seen(world.seen.number)
-    said += [f"[{clean(notice)}]" for notice in answer["notices"]]
+    said += [f"[{clean(notice)}]" for notice in dict.fromkeys(answer["notices"])]
     page = answer["page"]
     said += _whereabouts(page, all_tabs=action == "tabs")
     news = "\n".join(said)

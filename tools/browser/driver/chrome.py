@@ -156,7 +156,7 @@ class Chrome:
     async def alive(self) -> None:
         """Ends this process if Chromium does not answer."""
         try:
-            await asyncio.wait_for(self._cdp.send("Browser.getVersion"), 3)
+            await asyncio.wait_for(self._cdp.send("Browser.getVersion"), 10)
         except Exception:
             os._exit(70)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 SLOW_KINDS = {"document", "xhr", "fetch", "script", "stylesheet"}
 """Requests that are waited for before a page counts as quiet."""
-LOOK_S = 6.0
+LOOK_S = 10.0
 """How long a page may take to let itself be looked at, before its script counts as stuck."""
 QUIET_S = 3.0
 LOG_LENGTH = 200
