@@ -198,6 +198,24 @@ async def test_no_network_but_the_worlds_own(browse: Browsing) -> None:
     assert text.startswith('"in"')
 
 
+async def test_the_proxy_of_a_network_policy_is_the_way_out() -> None:
+    need_chromium()
+    proxy = {
+        "HTTP_PROXY": SITE,
+        "http_proxy": SITE,
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+    spec = EnvironmentSpec(kind="sandbox", files=SPEC_FILES, env={SERVER: "python3 serve.py", **proxy})
+    world = await spec.start(label="test/browser")
+    try:
+        browse = Browsing(world, make())
+        await world.write_file("pages/far.html", b"<p>through the proxy</p>")
+        assert "through the proxy" in await browse("navigate", url="http://somewhere.example/far")
+    finally:
+        await world.close()
+
+
 async def test_the_drivers_channel_is_out_of_reach_of_the_world(browse: Browsing) -> None:
     await browse.show("<p>calm</p>", "calm")
     found = await browse.world.exec(
