@@ -75,7 +75,10 @@ def test_the_wheel_holds_the_rooms_and_their_data_and_nothing_else(wheel: Path) 
     for needed in (
         "trellis/benchmarks/hle/sample/questions.jsonl",
         "trellis/benchmarks/swelancer/sample/swelancer_tasks.csv",
+        "trellis/benchmarks/browser/site/inbox/claim-0412.txt",
+        "trellis/benchmarks/browser/site/pages/login.html",
         "trellis/models/prices.json",
+        "trellis/tools/browser/driver/page.js",
         "trellis/runs/py.typed",
     ):
         assert needed in names

@@ -36,7 +36,7 @@ steps = 7
     [
         (
             "run nope:sample",
-            "unknown benchmark 'nope' (known: hle, mle, swelancer) or e.g. ./my_benchmark.py:MyBenchmark",
+            "unknown benchmark 'nope' (known: browser, hle, mle, swelancer) or e.g. ./my_benchmark.py:MyBenchmark",
         ),
         ("run SUMS:Sums:hard", "unknown split 'hard'; there are: plain, world, sample"),
         ("run SUMS:Summs", "has no 'Summs'; did you mean Sums"),

@@ -23,6 +23,7 @@ from trellis.tools.arguments import Path, String
 from trellis.tools.browser.session import Session
 from trellis.tools.browser.snapshot import Line, changes, clean, lines, quoted, whole
 from trellis.tools.clip import clip
+from trellis.tools.images import look
 from trellis.tools.tool import FunctionTool, Output, ToolError, tool
 
 Action = Literal[
@@ -190,7 +191,7 @@ async def _act(world: _World, action: str, arguments: Mapping[str, Any], timeout
         shown, data["snapshot"] = _show(world.seen, page, action, only)
         data["snapshot"]["at"] = len(news) + 1
         text = f"{news}\n{shown}"
-    images = (Image(picture, "image/jpeg"),) if picture else ()
+    images = (Image(picture, look("the screenshot", picture).media_type),) if picture else ()
     return Output(text, images, is_error=bool(answer["mistake"]), data=data)
 
 
