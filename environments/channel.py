@@ -260,6 +260,8 @@ class ChannelEnvironment:
         self.channel.on_event = on_event
         self.workdir = workdir
         self._egress = Egress(AllowList.parse(spec.allow), self._happened) if spec.allow else None
+        self.shell_state_of_snapshot: Mapping[str, str] = {}
+        """What the snapshot that this world was started from holds of shells, by their names."""
 
     async def greet(
         self,
@@ -366,6 +368,10 @@ class ChannelEnvironment:
         number, answer = self.channel.send("open_shell")
         await self.channel.answer(number, answer, FILE_TIMEOUT_S)
         return ChannelShell(self.channel, number)
+
+    async def shell_states(self) -> dict[str, str]:
+        """What a snapshot keeps of the shells, by their names."""
+        return {}
 
     async def read_file(self, path: str) -> bytes:
         data = bytearray()

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trellis.environments.channel import Channel, ChannelEnvironment, snapshot_data
+from trellis.environments.channel import Channel, snapshot_data
+from trellis.environments.docker import snapshots
 from trellis.environments.docker.base_image import base_image_name
 from trellis.environments.docker.engine import (
-    COMMIT_TIMEOUT_S,
     Demultiplexer,
     attach,
     call,
@@ -29,6 +29,7 @@ from trellis.environments.docker.engine import (
 )
 from trellis.environments.egress import PORTAL
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, OnEvent, Snapshot, ignore
+from trellis.environments.forking import ForkingEnvironment, finished
 from trellis.environments.guest.program import guest_program
 from trellis.environments.variables import INTERPRETER_ENV, SYSTEM_PATH
 
@@ -36,7 +37,7 @@ WORKDIR = "/work"
 DISK_CHECK_S = 15.0
 
 
-class DockerEnvironment(ChannelEnvironment):
+class DockerEnvironment(ForkingEnvironment):
     def __init__(
         self, spec: EnvironmentSpec, label: str, container: str, workdir: str, stream: asyncio.StreamReader,
         writer: asyncio.StreamWriter, on_event: OnEvent,
@@ -46,19 +47,18 @@ class DockerEnvironment(ChannelEnvironment):
         super().__init__(spec, channel, workdir, on_event)
         self._label = label
         self._container = container
+        self.origin = ""
+        """The image of the snapshot that this world was started from."""
         self._disk_watch = asyncio.create_task(self._watch_disk(), name="watch the disk of a container")
         self._closing: asyncio.Task[None] | None = None
 
     async def snapshot(self) -> Snapshot:
-        def commit() -> str:
-            image = client().commit(self._container, conf={"Labels": labels(self._label)})
-            return str(image["Id"])
+        shells = await self.shell_states()
+        running = (await self.channel.request("running")).header["running"]
+        image = await finished(snapshots.commit(self._container, self._label))
+        return Snapshot("docker", image, {"image": image, "shells": shells}, left_out=tuple(running))
 
-        image = await call("commit a container", commit, COMMIT_TIMEOUT_S)
-        return Snapshot("docker", image, {"image": image})
-
-    async def fork(self, snapshot: Snapshot | None = None) -> DockerEnvironment:
-        snapshot = snapshot or await self.snapshot()
+    async def _fork_from(self, snapshot: Snapshot) -> DockerEnvironment:
         return await start(self.spec, label=self._label, snapshot=snapshot, on_event=self.channel.on_event)
 
     async def close(self) -> None:
@@ -72,6 +72,8 @@ class DockerEnvironment(ChannelEnvironment):
             await self._disk_watch
         await self.hang_up()
         await remove_container(self._container)
+        if self.origin:
+            await snapshots.drop(self.origin)
 
     async def _watch_disk(self) -> None:
         limit_kb = self.spec.resources.disk_mb << 10
@@ -103,6 +105,8 @@ async def start(
             writer.close()
             raise
         world = DockerEnvironment(spec, label, container, workdir, stream, writer, on_event)
+        if snapshot is not None:
+            world.origin, world.shell_state_of_snapshot = image, snapshot.data.get("shells", {})
         await world.greet(_command_env(facts, spec), "/tmp")
         if snapshot is None:
             await _check_bash(world, image)
@@ -112,6 +116,11 @@ async def start(
         await (world.close() if world is not None else remove_container(container))
         raise
     return world
+
+
+async def release(snapshot: Snapshot) -> None:
+    """See Snapshot.release."""
+    await snapshots.release(snapshot_data(snapshot, "docker")["image"])
 
 
 def _create(spec: EnvironmentSpec, label: str, image: str, workdir: str) -> str:

@@ -38,6 +38,7 @@ SCRIPT_FD, OUTPUT_FD, DONE_FD = 6, 7, 8
 SHELL = ("bash", "--norc", "--noprofile", "--noediting", "-i", "+m")
 SHELL_SETUP = b"PS1= PS2=; unset PS1 PS2 HISTFILE MAILCHECK; set +o history +H\n"
 SHELL_RUN = b". /proc/self/fd/%d </dev/null 2>&%d %d>&- %d>&-\n" % (SCRIPT_FD, OUTPUT_FD, OUTPUT_FD, DONE_FD)
+SHELL_RUN_QUIETLY = b". /proc/self/fd/%d </dev/null >/dev/null 2>&1 %d>&- %d>&-\n" % (SCRIPT_FD, OUTPUT_FD, DONE_FD)
 SHELL_DONE = b"\\builtin printf '%%s %%s\\n' %d \"$?\" >&%d\n"
 
 
@@ -51,12 +52,24 @@ class Shell:
         self._serial = itertools.count(1)
         self._number = 0
         self._answer: Answer | None = None
+        self._command_waits = False
+        """For the bash to say its pid."""
         self._process: Process | None = None
         self._told_of_end = True
         self._restarted = False
 
-    def run(self, command: bytes, timeout_s: float, answer: Answer, *, started: bool = False) -> None:
-        """Run a command; a bash is started for it if there is none."""
+    @property
+    def idle_bash(self) -> int:
+        """The pid of the bash if it waits for a command, else 0."""
+        idle = self._process is not None and self._answer is None and not self._command_waits
+        return self._bash.pid if idle else 0
+
+    def run(
+        self, command: bytes, timeout_s: float, answer: Answer, *, started: bool = False, quiet: bool = False
+    ) -> None:
+        """Run a command; a bash is started for it if there is none. With `quiet`, what it prints is thrown away, and
+        what background jobs printed is kept for the next command."""
+        self._command_waits = False
         if self._process is None:
             try:
                 if started:
@@ -66,16 +79,17 @@ class Shell:
                 self._refuse(error, answer)
                 return
         if not self._bash.pid:  # what has no number cannot be interrupted
-            self._loop.after(0.001, lambda: self.run(command, timeout_s, answer, started=True))
+            self._command_waits = True
+            self._loop.after(0.001, lambda: self.run(command, timeout_s, answer, started=True, quiet=quiet))
             return
-        self._answer, self._timed_out, self._finishing = answer, False, False
+        self._answer, self._timed_out, self._finishing, self._quiet = answer, False, False, quiet
         self._began_s = time.monotonic()
         self._older = {*children(self._bash.pid), *children(self._bash.supervisor)}
         self._interrupted: dict[int, int] = {}
         self._number = number = next(self._serial)
         os.ftruncate(self._script, 0)
         os.pwrite(self._script, command, 0)
-        self._write(SHELL_RUN + SHELL_DONE % (number, DONE_FD))
+        self._write((SHELL_RUN_QUIETLY if quiet else SHELL_RUN) + SHELL_DONE % (number, DONE_FD))
         self._loop.after(timeout_s, lambda: self._interrupt(number))
 
     @property
@@ -176,7 +190,7 @@ class Shell:
         os.close(self._lines)
         os.close(self._script)
         if self._answer is not None:
-            self._restarted = self._told_of_end = True
+            self._restarted = self._told_of_end = not self._quiet
             self._give_answer(exit_code(status)[0], last=True)
         else:
             self._output.take(last=True)
@@ -185,6 +199,9 @@ class Shell:
         if self._answer is None:
             return
         answer, self._answer = self._answer, None
+        if self._quiet and not last:
+            answer({"exit_code": code})
+            return
         restarted, self._restarted = self._restarted, False
         output, spilled = self._output.take(last=last)
         answer(

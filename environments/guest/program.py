@@ -8,7 +8,7 @@ import json
 import zlib
 from pathlib import Path
 
-PARTS = ("processes", "supervisor", "streams", "bytestreams", "portal", "launcher", "bash", "main")
+PARTS = ("processes", "supervisor", "streams", "bytestreams", "portal", "launcher", "bash", "pause", "main")
 
 # Packed: one argument of a program may have 128 KiB at most.
 _BOOT = """
