@@ -3,7 +3,7 @@
     python tests/performance/forks.py [--json] [--depth N]
 
 Everything is measured in one run: a plain overlay mount, forks of sandboxes with 5,000 files (200 MB) that were given
-or that the world wrote itself, commands and starts 3 and N forks deep, and `docker commit` + create + start beside a
+or that the world wrote itself, commands and starts 3 and N forks deep, and `docker commit` + start beside a
 fork in docker. Targets are those of DESIGN section 11.
 """
 
@@ -13,19 +13,17 @@ import argparse
 import asyncio
 import json
 import os
-import runpy
-import subprocess
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from floors import engine, make_workspace, median_ms, overlay_mount_ms
+
 from trellis.environments import kinds
+from trellis.environments.docker.base_image import base_image_name
 from trellis.environments.environment import Environment, EnvironmentSpec, Files, Kind
 
-_beside = runpy.run_path(str(Path(__file__).with_name("environments.py")))
-make_workspace, median_ms = _beside["make_workspace"], _beside["median_ms"]
-
-TIMES = 10
+TIMES, DOCKER_TIMES = 10, 3
 LABEL = f"forks-{os.getpid()}"
 WRITE = """
 import os
@@ -36,35 +34,23 @@ for number in range(5000):
 """
 
 
-async def each_ms(make: Callable[[], Awaitable[Environment]]) -> float:
+async def each_ms(make: Callable[[], Awaitable[Environment]], times: int = TIMES) -> float:
     """The median cost of making a world; closing it does not count."""
     made: list[Environment] = []
 
     async def one() -> None:
         made.append(await make())
 
-    cost_ms = await median_ms(one, TIMES)
+    cost_ms = await median_ms(one, times)
     for world in made:
         await world.close()
     return cost_ms
 
 
-async def overlay_mount_ms(folder: Path) -> float:
-    """The floor of a sandbox: a program that mounts an overlay over the files and goes."""
-    for name in ("upper", "overlay", "merged"):
-        (folder / name).mkdir()
-    options = f"lowerdir={folder / 'files'},upperdir={folder / 'upper'},workdir={folder / 'overlay'}"
-    command = f"mount -t overlay overlay -o {options} {folder / 'merged'}"
-
-    async def one() -> None:
-        subprocess.run(["unshare", "--mount", "--map-root-user", "sh", "-c", command], check=True)
-
-    return await median_ms(one, TIMES)
-
-
 async def sandbox(folder: Path, depth: int) -> dict[str, float]:
-    found = {"floor: mount an overlay": await overlay_mount_ms(folder)}
-    given = await EnvironmentSpec(kind="sandbox", files=(Files(str(folder / "files"), "."),)).start(label=LABEL)
+    floor_ms = overlay_mount_ms(folder, TIMES)
+    found = {} if floor_ms is None else {"floor: mount an overlay": floor_ms}
+    given = await EnvironmentSpec(kind="sandbox", files=(Files(str(folder), "."),)).start(label=LABEL)
     found["floor: start an empty world"] = await each_ms(lambda: EnvironmentSpec(kind="sandbox").start(label=LABEL))
     found["fork, files given"] = await each_ms(given.fork)
     await given.close()
@@ -118,37 +104,19 @@ async def _deep(depth: int) -> dict[str, float]:
 
 
 async def docker() -> dict[str, float]:
-    from trellis.environments.docker import engine
-
     world = await EnvironmentSpec(kind="docker").start(label=LABEL)
     await world.exec(["python3", "-c", WRITE])
-    (container,) = [found for found, is_image in await _labelled() if not is_image]
-    client = engine.client()
-    made: list[tuple[str, str]] = []
+    container = (await world.exec(["cat", "/proc/self/mountinfo"])).stdout.decode()
+    container = container.partition("/docker/containers/")[2].partition("/")[0]
+    with engine(base_image_name()) as by_hand:
 
-    async def raw() -> None:
-        def run() -> None:
-            image = client.commit(container)["Id"]
-            host = client.create_host_config(network_mode="none")
-            fresh = client.create_container(image, command=["sleep", "600"], host_config=host)["Id"]
-            client.start(fresh)
-            made.append((image, fresh))
+        async def raw() -> None:
+            await asyncio.to_thread(by_hand.commit_and_start, container)
 
-        await asyncio.to_thread(run)
-
-    found = {"floor: commit, create, start": await median_ms(raw, TIMES)}
-    for image, fresh in made:
-        client.remove_container(fresh, force=True)
-        client.remove_image(image, force=True)
-    found["fork, files written by the world"] = await each_ms(world.fork)
+        found = {"floor: commit and start": await median_ms(raw, DOCKER_TIMES)}
+    found["fork, files written by the world"] = await each_ms(world.fork, DOCKER_TIMES)
     await world.close()
     return found
-
-
-async def _labelled() -> list[tuple[str, bool]]:
-    from trellis.environments.docker import engine
-
-    return await engine.labelled(LABEL, dead_only=False)
 
 
 async def main() -> None:
@@ -159,8 +127,7 @@ async def main() -> None:
     available = {facts.kind: facts for facts in await kinds.doctor()}
     results: dict[Kind, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="workspace-", dir="/var/tmp") as folder:
-        (Path(folder) / "files").mkdir()
-        make_workspace(Path(folder) / "files")
+        make_workspace(Path(folder))
         if available["sandbox"].available:
             results["sandbox"] = await sandbox(Path(folder), chosen.depth)
     if available["docker"].available:
