@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from trellis.environments import files, store
-from trellis.environments.channel import Channel, ChannelEnvironment, snapshot_data
+from trellis.environments import files, references, store
+from trellis.environments.channel import Channel, snapshot_data
 from trellis.environments.environment import (
-    EnvironmentFault,
     EnvironmentSpec,
     EnvironmentUnavailable,
     OnEvent,
     Snapshot,
     ignore,
 )
+from trellis.environments.forking import ForkingEnvironment, finished
+from trellis.environments.patch import Changed
 from trellis.environments.sandbox.launch import Launched, command_env, launch
+from trellis.environments.sandbox.layers import different_files
 from trellis.environments.variables import INTERPRETER_ENV
 
 
-class LocalEnvironment(ChannelEnvironment):
+class LocalEnvironment(ForkingEnvironment):
     def __init__(self, spec: EnvironmentSpec, label: str, folder: Path, launched: Launched) -> None:
         log = folder / "guest.log"
         channel = Channel(
@@ -40,21 +44,32 @@ class LocalEnvironment(ChannelEnvironment):
         self._closing: asyncio.Task[None] | None = None
 
     async def snapshot(self) -> Snapshot:
-        await self.channel.request("freeze")
-        try:
-            folder = store.new_folder(self._label)
-            await asyncio.to_thread(files.copy_tree, Path(self.workdir), folder / "work")
-        finally:
-            await self.channel.request("thaw")
-        return Snapshot("local", folder.name, {"folder": str(folder / "work")})
-
-    async def fork(self, snapshot: Snapshot | None = None) -> LocalEnvironment:
-        snapshot = snapshot or await self.snapshot()
-        return await start(self.spec, label=self._label, snapshot=snapshot, on_event=self.channel.on_event)
+        shells = await self.shell_states()
+        async with self.still() as frozen:
+            folder = await finished(asyncio.to_thread(self._copy))
+        data = {"folder": str(folder / "work"), "shells": shells}
+        return Snapshot("local", folder.name, data, left_out=tuple(frozen["running"]))
 
     async def adopt(self, label: str, on_event: OnEvent) -> None:
         await super().adopt(label, on_event)
         store.relabel(self._folder, label)
+
+    def _copy(self) -> Path:
+        folder = references.new_shared_folder(self._label)
+        try:
+            files.copy_tree(Path(self.workdir), folder / "work")
+            references.keep([folder.name], folder.name)
+        finally:
+            references.drop([folder.name])
+        return folder
+
+    async def _different_files(self, snapshot: Snapshot) -> list[Changed]:
+        with _held(snapshot) as before:
+            async with self.still():
+                return await finished(asyncio.to_thread(different_files, [before], [Path(self.workdir)]))
+
+    async def _fork_from(self, snapshot: Snapshot) -> LocalEnvironment:
+        return await start(self.spec, label=self._label, snapshot=snapshot, on_event=self.channel.on_event)
 
     async def close(self) -> None:
         if self._closing is None:
@@ -85,6 +100,8 @@ async def start(
     except BaseException:
         await asyncio.to_thread(store.remove, folder)
         raise
+    if snapshot is not None:
+        world.shell_state_of_snapshot = snapshot.data.get("shells", {})
     try:
         await world.greet(command_env(str(folder / "home"), str(folder / "tmp")), str(folder / "tmp"), INTERPRETER_ENV)
         if snapshot is None and spec.setup:
@@ -99,10 +116,25 @@ def _make_folders(spec: EnvironmentSpec, folder: Path, snapshot: Snapshot | None
     for name in ("home", "tmp"):
         (folder / name).mkdir()
     if snapshot is not None:
-        source = Path(snapshot_data(snapshot, "local")["folder"])
-        if not source.is_dir():
-            raise EnvironmentFault(f"the files of this snapshot are gone; its label was reaped: {source}")
-        files.copy_tree(source, folder / "work")
+        with _held(snapshot) as source:
+            files.copy_tree(source, folder / "work")
     else:
         (folder / "work").mkdir()
         files.copy_in(spec.files, folder / "work")
+
+
+@contextmanager
+def _held(snapshot: Snapshot) -> Iterator[Path]:
+    """The files of a snapshot, which nobody removes meanwhile."""
+    source = Path(snapshot_data(snapshot, "local")["folder"])
+    references.hold([source.parent.name])
+    try:
+        yield source
+    finally:
+        references.drop([source.parent.name])
+
+
+async def release(snapshot: Snapshot) -> None:
+    """See Snapshot.release."""
+    folder = Path(snapshot_data(snapshot, "local")["folder"]).parent
+    await asyncio.to_thread(references.release, [folder.name], snapshot.id)

@@ -20,6 +20,8 @@ from pathlib import Path
 from trellis.environments.environment import EnvironmentUnavailable
 
 OWNER = "owner.json"
+USERS = "users"
+"""A folder with a name for each user of a shared folder; see references.py."""
 CGROUP_REMOVAL_S = 2.0
 
 
@@ -81,7 +83,8 @@ def labelled(label: str, *, dead_only: bool) -> Iterator[Path]:
         except (OSError, ValueError):
             continue  # being made, or being removed
         ours = not label or facts["label"] == label or facts["label"].startswith(f"{label}/")
-        if ours and not in_use(facts["pid"], facts["began"], dead_only=dead_only):
+        owners = [(facts["pid"], facts["began"]), *processes_that_use(folder)]
+        if ours and not any(in_use(pid, began, dead_only=dead_only) for pid, began in owners):
             yield folder
 
 
@@ -91,6 +94,15 @@ def label_of(folder: Path) -> str:
         return str(json.loads((folder / OWNER).read_text())["label"])
     except (OSError, ValueError):
         return ""
+
+
+def processes_that_use(folder: Path) -> Iterator[tuple[int, str]]:
+    """Pid and beginning of each process that has said so (see references.py), also of those that ended meanwhile."""
+    with contextlib.suppress(OSError):
+        for user in (folder / USERS).iterdir():
+            pid, _, began = user.name.partition(".")
+            if pid.isdigit():
+                yield int(pid), began
 
 
 def remove(folder: Path) -> None:
@@ -104,14 +116,14 @@ def remove(folder: Path) -> None:
     with contextlib.suppress(OSError):
         for entry in folder.iterdir():
             if entry.is_dir() and not entry.is_symlink():
-                _remove_tree(entry)
+                remove_tree(entry)
             elif entry.name != OWNER:
                 entry.unlink()
         (folder / OWNER).unlink(missing_ok=True)
         folder.rmdir()
 
 
-def _remove_tree(folder: Path) -> None:
+def remove_tree(folder: Path) -> None:
     try:
         shutil.rmtree(folder)
     except (OSError, RecursionError):

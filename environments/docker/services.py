@@ -7,10 +7,9 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Mapping
 
-from trellis.environments.docker import container, images
+from trellis.environments.docker import container, images, snapshots
 from trellis.environments.docker.compose import Condition, Project, Service
 from trellis.environments.docker.engine import (
-    COMMIT_TIMEOUT_S,
     LABEL,
     call,
     client,
@@ -158,15 +157,7 @@ class Services:
 
     async def commit(self, label: str) -> dict[str, str]:
         """Capture the files of each, as images of a label: service -> image."""
-
-        def commit(made: str) -> str:
-            image = client().commit(made, conf={"Labels": labels(label)})
-            return str(image["Id"])
-
-        return {
-            name: await call("commit a container", lambda made=made: commit(made), COMMIT_TIMEOUT_S)  # type: ignore[misc]
-            for name, made in self._containers.items()
-        }
+        return {name: await snapshots.commit(made, label) for name, made in self._containers.items()}
 
     def left_out(self) -> tuple[str, ...]:
         """What no snapshot captures, one line each."""

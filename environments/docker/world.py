@@ -12,26 +12,25 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from trellis.environments.channel import Channel, ChannelEnvironment, snapshot_data
-from trellis.environments.docker import compose, container, images
+from trellis.environments.channel import Channel, snapshot_data
+from trellis.environments.docker import compose, container, images, snapshots
 from trellis.environments.docker.compose import Project
 from trellis.environments.docker.dockerfile import Build
 from trellis.environments.docker.engine import (
-    COMMIT_TIMEOUT_S,
     Demultiplexer,
     attach,
     call,
     client,
-    labels,
     remove_container,
 )
 from trellis.environments.docker.images import Image
 from trellis.environments.docker.isolation import DiskLimit
 from trellis.environments.docker.services import Services
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, OnEvent, Snapshot, ignore
+from trellis.environments.forking import ForkingEnvironment, finished
 
 
-class DockerEnvironment(ChannelEnvironment):
+class DockerEnvironment(ForkingEnvironment):
     def __init__(
         self, spec: EnvironmentSpec, label: str, container: Mapping[str, Any], workdir: str,
         stream: asyncio.StreamReader, writer: asyncio.StreamWriter, on_event: OnEvent, services: Services | None = None,
@@ -43,6 +42,8 @@ class DockerEnvironment(ChannelEnvironment):
         self._container = str(container["Id"])
         self._services = services
         self._disk = DiskLimit(self, container)
+        self.origin: tuple[str, ...] = ()
+        """The images of the snapshot that this world was started from."""
         self._closing: asyncio.Task[None] | None = None
 
     async def settle(self) -> None:
@@ -50,24 +51,20 @@ class DockerEnvironment(ChannelEnvironment):
         await self.channel.request("kill_all", why="")
 
     async def snapshot(self) -> Snapshot:
-        if self._services is None:
-            return await self._commit()
-        async with self._services.paused():
-            mine, theirs = await self._commit(), await self._services.commit(self._label)
-        left_out = (*mine.left_out, *self._services.left_out())
-        return replace(mine, data={**mine.data, "services": theirs}, left_out=left_out)
-
-    async def _commit(self) -> Snapshot:
-        def commit() -> str:
-            image = client().commit(self._container, conf={"Labels": labels(self._label)})
-            return str(image["Id"])
-
+        shells = await self.shell_states()
+        running = (await self.channel.request("running")).header["running"]
         await self._disk.check_holes()
-        image = await call("commit a container", commit, COMMIT_TIMEOUT_S)
-        return Snapshot("docker", image, {"image": image})
+        if self._services is None:
+            image, beside = await finished(snapshots.commit(self._container, self._label)), {}
+        else:
+            running += self._services.left_out()
+            async with self._services.paused():
+                image = await finished(snapshots.commit(self._container, self._label))
+                beside = await finished(self._services.commit(self._label))
+        data = {"image": image, "services": beside, "shells": shells}
+        return Snapshot("docker", image, data, left_out=tuple(running))
 
-    async def fork(self, snapshot: Snapshot | None = None) -> DockerEnvironment:
-        snapshot = snapshot or await self.snapshot()
+    async def _fork_from(self, snapshot: Snapshot) -> DockerEnvironment:
         return await start(self.spec, label=self._label, snapshot=snapshot, on_event=self.channel.on_event)
 
     async def close(self) -> None:
@@ -83,6 +80,8 @@ class DockerEnvironment(ChannelEnvironment):
         finally:
             if self._services is not None:
                 await self._services.close()
+            for image in self.origin:
+                await snapshots.drop(image)
 
 
 async def start(
@@ -108,11 +107,24 @@ async def start(
             await services.start(None if captured is None else captured["services"])
             network, alias = services.network, project.agent.name
         made = await call("create a container", lambda: container.create(spec, label, image.facts, network, alias))
-        return await _enter(spec, label, made, image, on_event, services)
+        world = await _enter(spec, label, made, image, on_event, services)
     except BaseException:
         if services is not None:
             await services.close()
         raise
+    if captured is not None:
+        world.origin, world.shell_state_of_snapshot = _images(captured), captured["shells"]
+    return world
+
+
+async def release(snapshot: Snapshot) -> None:
+    """See Snapshot.release."""
+    for image in _images(snapshot_data(snapshot, "docker")):
+        await snapshots.release(image)
+
+
+def _images(captured: Mapping[str, Any]) -> tuple[str, ...]:
+    return captured["image"], *captured["services"].values()
 
 
 async def _enter(

@@ -40,6 +40,7 @@ _OURS_CLOSED = b"%d>&- %d>&- %d>&-" % (OUTPUT_FD, DONE_FD, TERMINAL_FD)
 SHELL_RUN = _SOURCE + b" </dev/null 2>&%d %s\n" % (OUTPUT_FD, _OURS_CLOSED)
 SHELL_CONVERSE = _SOURCE + b" <&%d 2>&%d %s\n" % (TERMINAL_FD, OUTPUT_FD, _OURS_CLOSED)
 SHELL_LEARN = _SOURCE + b" </dev/null %s\n" % _OURS_CLOSED
+SHELL_QUIETLY = _SOURCE + b" </dev/null >/dev/null 2>&1 %s\n" % _OURS_CLOSED
 SHELL_TELL = b"(%s) </dev/null >/dev/null %s||\\builtin :\n" % (_SOURCE, _OURS_CLOSED)
 SHELL_DONE = b"\\builtin printf '%%s %%s\\n' %d \"$?\" >&%d\n"
 
@@ -73,6 +74,8 @@ class Shell:
         self._answer: Answer | None = None
         self._asked_s = 0.0
         self._notice = b""
+        self._coming = False
+        """Has the host asked for a command that has not begun yet?"""
         self._lost = False
         """Has a bash ended without the host knowing?"""
 
@@ -83,11 +86,13 @@ class Shell:
         if self._busy and self._command is self._last:
             answer({"refused": "a command that has not ended waits for input"})
             return
-        if self._busy:  # with a question of ours, which its asker gave up
+        self._coming = True
+        if self._busy:  # with a question of ours
             self._loop.after(0.01, lambda: self.run(script, timeout_s, answer, interactive=interactive))
             return
 
         def begin() -> None:
+            self._coming = False
             self._await(answer)
             status = SHELL_FALSE if self._status == 1 else SHELL_STATUS % self._status if self._status else b""
             converse = interactive and self._terminal is not None
@@ -130,7 +135,7 @@ class Shell:
         """The state of this shell between commands, as the payload; nothing if there is a command, or none is told."""
         if self._process is None or not self._process.pid or self._state:
             answer({}, self._state)
-        elif self._busy:
+        elif self._busy or self._coming:
             answer({})
         else:
 
@@ -139,6 +144,16 @@ class Shell:
                 answer({}, pack(told, self._workdir) or b"")
 
             self._begin(SHELL_TELL, question(SCRIPT, self._env), told).limit(STATE_TIMEOUT_S)
+
+    @property
+    def idle_bash(self) -> int:
+        """The pid of the bash if it waits for a command, else 0."""
+        idle = self._process is not None and not self._busy and not self._coming
+        return self._bash.pid if idle else 0
+
+    def run_quietly(self, script: bytes, timeout_s: float, ended: Callable[[], None]) -> None:
+        """Run something of ours in an idle bash: it prints nothing, and the host's commands do not notice."""
+        self._begin(SHELL_QUIETLY, script, lambda *_: ended()).limit(timeout_s)
 
     def close(self) -> None:
         if self._process is not None:
@@ -277,6 +292,7 @@ class Shell:
         self._write(SHELL_SETUP)
 
     def _refuse(self, error: OSError, answer: Answer) -> None:
+        self._coming = False
         facts = {"exit_code": 126, "timed_out": False, "restarted": False, "waiting": False}
         answer({**facts, "duration_s": 0.0, "spilled": []}, f"the shell cannot be started: {error.strerror}\n".encode())
 

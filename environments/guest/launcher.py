@@ -4,6 +4,8 @@ Supervisors are kept for the next command, so that a command costs no fork of th
 
 Part of the guest (see main.py): Python 3.8, standard library only.
 """
+# Plain calls: pathlib would cost a container an import.
+# ruff: noqa: PTH110
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ class Launcher:
         self._loop = loop
         self._idle: list[_Supervisor] = []
         self._warm = warm
-        self._warm_is_ready = False
+        self.warm_pid = 0
+        """The warm interpreter, once it is ready."""
+        self._processes: list[Process] = []
+        self._supervisors: list[int] = []
         self._held: list[Callable[[], None]] = []
         """Scripts that came before the warm interpreter said whether it is there: it does so within milliseconds, and
         at worst after the time that loading its modules takes, which a cold script would spend as well."""
@@ -38,7 +43,7 @@ class Launcher:
     def prepare(self) -> None:
         """Have a supervisor ready for the first command."""
         with suppress(OSError):
-            self._idle.append(_Supervisor(self._loop, self._idle))
+            self._idle.append(self._new_supervisor())
 
     def start(
         self,
@@ -54,17 +59,39 @@ class Launcher:
             OSError: no process or file descriptor is left for it.
         """
         process = Process(self._loop, ended)
+        self._forget_ended()
+        self._processes.append(process)
         if self._warm is None or not self._is_script(argv, env):
             self._start(process, argv, env, cwd, files)
-        elif self._warm_is_ready:
+        elif self.warm_pid:
             self._start_script(process, argv, env, cwd, files)
         else:
             held = {target: os.dup(fd) for target, fd in files.items()}
             self._held.append(lambda: self._start_held(process, argv, env, cwd, held))
         return process
 
+    def supervisors(self) -> list[int]:
+        """Their pids; one may live a moment longer than its command."""
+        self._forget_ended()
+        return [*self._supervisors, *(process.supervisor for process in self._processes)]
+
+    def starting(self) -> bool:
+        """Is there a command that has not said its pid yet?"""
+        return any(process.running and not process.supervisor for process in self._processes)
+
+    def _forget_ended(self) -> None:
+        self._supervisors = [pid for pid in self._supervisors if os.path.exists(f"/proc/{pid}")]
+        self._processes = [
+            process for process in self._processes if process.running or os.path.exists(f"/proc/{process.supervisor}")
+        ]
+
+    def _new_supervisor(self) -> _Supervisor:
+        supervisor = _Supervisor(self._loop, self._idle)
+        self._supervisors.append(supervisor.pid)
+        return supervisor
+
     def _start(self, process: Process, argv: list[str], env: dict[str, str], cwd: str, files: dict[int, int]) -> None:
-        supervisor = self._idle.pop() if self._idle else _Supervisor(self._loop, self._idle)
+        supervisor = self._idle.pop() if self._idle else self._new_supervisor()
         if supervisor.run(process, argv, env, cwd, files):
             return
         report, write = os.pipe()  # too much for one message
@@ -118,8 +145,8 @@ class Launcher:
     def _hear_warm(self) -> None:
         if self._warm is None:
             return
-        self._warm_is_ready = bool(self._warm.recv(CHUNK_BYTES))
-        if not self._warm_is_ready:
+        self.warm_pid = int(self._warm.recv(CHUNK_BYTES) or b"0")
+        if not self.warm_pid:
             self._loop.forget(self._warm.detach())
             self._warm = None
         held, self._held = self._held, []
@@ -142,6 +169,7 @@ class _Supervisor:
                 raise
             if child == 0:
                 serve(theirs.fileno())
+        self.pid = child
         loop.watch(self._socket.fileno(), self._hear)
 
     def run(self, process: Process, argv: list[str], env: dict[str, str], cwd: str, files: dict[int, int]) -> bool:

@@ -25,23 +25,20 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from trellis.environments.guest.bash import SCRIPT_FD, Shell
 from trellis.environments.guest.bytestreams import ByteStream
 from trellis.environments.guest.launcher import Launcher
+from trellis.environments.guest.pause import Pause, signal_all
 from trellis.environments.guest.portal import Portal
 from trellis.environments.guest.processes import (
     PR_SET_CHILD_SUBREAPER,
     PR_SET_DUMPABLE,
-    ProcessEntry,
     exit_code,
     kill_descendants,
-    living_descendants,
     prctl,
-    process_table,
-    send_signal,
 )
 from trellis.environments.guest.streams import CHUNK_BYTES, Capture, Loop, Process, memory_file, pipe, write_all
 
@@ -53,7 +50,6 @@ INLINE_SCRIPT_BYTES = 64 << 10
 """A longer script is handed to bash as a file: the kernel limits one argument to 128 KiB."""
 FILE_CAP_BYTES = 1 << 30
 """The largest file that `read_file` brings to the host."""
-FREEZE_S = 2.0
 NOT_STARTED = {
     "exit_code": 126,
     "signal": None,
@@ -111,6 +107,8 @@ class Guest:
         self._shells: dict[int, Shell] = {}
         self._streams: dict[int, ByteStream] = {}
         self._portal = Portal(self.loop, self.offer_stream)
+        self._pause = Pause(self.loop, self.launcher, self._shells)
+        self._held: list[tuple[dict[str, Any], bytes]] = []
         self.loop.watch(channel.source, self._receive)
 
     def run(self) -> NoReturn:
@@ -128,6 +126,9 @@ class Guest:
             self._handle(header, payload)
 
     def _handle(self, header: dict[str, Any], payload: bytes) -> None:
+        if self._pause.active and header["op"] not in ("thaw", "shutdown"):
+            self._held.append((header, payload))
+            return
         number = header.pop("id")
 
         def answer(result: Mapping[str, Any], payload: bytes = b"") -> None:
@@ -356,17 +357,22 @@ class Guest:
             file.write(data)
         answer({})
 
-    def _op_freeze(self, _: int, answer: Answer, __: bytes) -> None:
-        """Stop all, and answer when they have stopped: whoever copies files now must not be raced."""
-        self._signal_all(signal.SIGSTOP)
-        deadline = time.monotonic() + FREEZE_S
-        while time.monotonic() < deadline and any(entry.state in "RS" for entry in self._others()):
-            time.sleep(0.001)
-        answer({})
+    def _op_freeze(self, _: int, answer: Answer, __: bytes, *, aside: bool = False) -> None:
+        """Stop all, and answer when they have stopped: whoever captures files now must not be raced. What the host asks
+        for until `thaw` is done after it. See pause.py."""
+        self._pause.begin(aside, lambda: answer({"own": self._pause.own(), "running": self._pause.running()}))
 
     def _op_thaw(self, _: int, answer: Answer, __: bytes) -> None:
-        self._signal_all(signal.SIGCONT)
-        answer({})
+        def thawed() -> None:
+            answer({})
+            held, self._held = self._held, []
+            for header, payload in held:
+                self._handle(header, payload)
+
+        self._pause.end(self.workdir, thawed)
+
+    def _op_running(self, _: int, answer: Answer, __: bytes) -> None:
+        self._pause.when_known(lambda: answer({"running": self._pause.running()}))
 
     def _op_kill_all(self, _: int, answer: Answer, __: bytes, *, why: str) -> None:
         """Kill all that runs, background processes too, in one call that no fork escapes; the world lives on."""
@@ -374,29 +380,16 @@ class Guest:
             errors.note(why.encode())
         for shell in self._shells.values():
             shell.note(why.encode())
-        self._signal_all(signal.SIGKILL)
+        signal_all(signal.SIGKILL)
         answer({})
 
     def _op_shutdown(self, _: int, answer: Answer, __: bytes) -> None:
         answer({})
         self._shutdown()
 
-    def _signal_all(self, number: int) -> None:
-        if os.getpid() == 1:
-            with suppress(ProcessLookupError):
-                os.kill(-1, number)  # everything in this world, this process excepted
-        else:
-            for entry in self._others():
-                send_signal(entry.pid, number)
-
-    def _others(self) -> list[ProcessEntry]:
-        if os.getpid() == 1:
-            return [entry for entry in process_table() if entry.pid != 1]
-        return living_descendants(os.getpid())
-
     def _shutdown(self) -> NoReturn:
         if os.getpid() == 1:
-            self._signal_all(signal.SIGKILL)
+            signal_all(signal.SIGKILL)
         else:
             kill_descendants(os.getpid())
         os._exit(0)

@@ -87,7 +87,6 @@ def _spawn_and_close(request: Mapping[str, Any], files: Mapping[int, int]) -> in
     pid = spawn(request["argv"], request["env"], request["cwd"], files)
     for fd in files.values():
         os.close(fd)
-    os.chdir("/")
     return pid
 
 
@@ -104,6 +103,7 @@ def _supervise(report: int, errors: int, start: Callable[[], int]) -> None:
     """Begin a command, wait for it, tell; ends this process if anything is left of the command."""
     try:
         pid = start()
+        os.chdir("/")  # the folder of the command is not to be held
     except CannotStart as reason:
         _tell(report, {"status": refuse(errors, reason), "stays": False})
         os._exit(0)

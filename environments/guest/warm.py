@@ -25,8 +25,6 @@ from typing import Any, NoReturn
 from trellis.environments.guest.processes import PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, kill_descendants, prctl
 from trellis.environments.guest.supervisor import FIRST_PRIVATE_FD, fork, receive, start_supervised
 
-READY = b"ready"
-
 
 def serve(requests: socket.socket, *, hide_trellis: bool) -> NoReturn:
     """Run one script per request until the guest hangs up."""
@@ -38,7 +36,7 @@ def serve(requests: socket.socket, *, hide_trellis: bool) -> NoReturn:
         _forget_trellis()
     gc.collect()
     gc.freeze()
-    requests.send(READY)
+    requests.send(b"%d" % os.getpid())  # it is ready
     while True:
         request, descriptors = receive(requests)
         if not request:

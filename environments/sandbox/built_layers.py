@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from trellis.environments import built, store, usage
+from trellis.environments import built, references, store, usage
 from trellis.environments.content import digest, files_digest
 from trellis.environments.environment import EnvironmentSpec
 
@@ -71,7 +71,7 @@ def _move(layer: Path, final: Path) -> None:
     half.mkdir()
     layer.rename(half / "files")
     half.rename(final)
-    store.remove(draft)
+    references.drop([draft.name])
 
 
 def _find() -> list[built.Built]:

@@ -258,16 +258,26 @@ def _mount_writable(jail: Jail, root: Path) -> None:
     """One overlay for all that can be written, so that one folder holds all that was changed."""
     merged = root / ".merged"
     merged.mkdir()
-    os.chdir(jail.store)  # with relative paths, hundreds of layers fit into the one page that mount options may fill
-    options = f"lowerdir={':'.join(jail.layers)},upperdir={jail.upper},workdir={jail.work},volatile"
-    if not is_real_root():
-        options += ",userxattr"
-    _mount("overlay", str(merged), "overlay", MS_NOSUID | MS_NODEV, options)
-    os.chdir("/")
-    for source, target in (("work", jail.workdir), ("home", "/home/agent"), ("tmp", "/tmp"), ("tmp", "/var/tmp")):
+    mount_overlay(jail, str(merged))
+    for target, source in writable_places(jail).items():
         _bind(str(merged / source), str(root / target.lstrip("/")), attributes=MS_NOSUID | MS_NODEV)
     _check(_libc.umount2(str(merged).encode(), MNT_DETACH), "umount2")
     merged.rmdir()
+
+
+def writable_places(jail: Jail) -> dict[str, str]:
+    """Where the folders of the overlay are seen."""
+    return {jail.workdir: "work", "/home/agent": "home", "/tmp": "tmp", "/var/tmp": "tmp"}
+
+
+def mount_overlay(jail: Jail, target: str) -> None:
+    """Mount the world's layers on `target`. What a layer may contain is the same whatever the kernel's defaults are."""
+    os.chdir(jail.store)  # with relative paths, more layers fit into the one page that mount options may fill
+    options = f"lowerdir={':'.join(jail.layers)},upperdir={jail.upper},workdir={jail.work},volatile"
+    options += ",index=off,metacopy=off"
+    options += ",redirect_dir=off" if is_real_root() else ",userxattr"  # which has no redirects
+    _mount("overlay", target, "overlay", MS_NOSUID | MS_NODEV, options)
+    os.chdir("/")
 
 
 def _mask(root: Path, jail: Jail) -> None:

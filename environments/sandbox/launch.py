@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from trellis.environments.environment import EnvironmentFault, EnvironmentUnavailable
-from trellis.environments.sandbox.jail import Jail
+from trellis.environments.sandbox.jail import NAMESPACES, Jail
 from trellis.environments.variables import INTERPRETER_ENV, SYSTEM_PATH
 
 START_TIMEOUT_S = 60.0
@@ -81,6 +82,26 @@ class Launched:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     statuses: list[socket.socket]
+    log: Path
+    mounts: int | None
+    """A descriptor of the world's mount namespace; None of a world without a jail."""
+
+    async def swap(self, jail: Jail, own: Sequence[int]) -> str:
+        """See swap.swap.
+
+        Raises:
+            EnvironmentFault: the world has lost its files.
+        """
+        assert self.mounts is not None
+        status, status_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with status, self.log.open("ab") as log_file:
+            with status_end:
+                request: dict[str, object] = {"become": "swap", "jail": asdict(jail), "cgroups": (), "own": own}
+                _template(()).ask(request, [status_end.fileno(), log_file.fileno(), self.mounts])
+            answer, _ = await _answer(status, self.log)
+        if "error" in answer:
+            raise EnvironmentFault(f"a world lost its files in a snapshot: {answer['error']}")
+        return str(answer["refused"])
 
     async def ended(self) -> None:
         """Wait until no process of the world is left.
@@ -88,6 +109,9 @@ class Launched:
         Raises:
             EnvironmentFault: some would not end.
         """
+        if self.mounts is not None:
+            os.close(self.mounts)
+            self.mounts = None
         try:
             async with asyncio.timeout(END_TIMEOUT_S):
                 for status in self.statuses:
@@ -123,9 +147,11 @@ async def launch(log: Path, *, jail: Jail | None, cgroups: Sequence[str], preloa
             descriptors.append(warm_end.fileno())
         _template(()).ask({"become": "guest", **request}, descriptors)
         status_end.close()
-        namespaces = await _started(status, log)
+        started, namespaces = await _answer(status, log)
         for descriptor in namespaces:
             theirs.callback(os.close, descriptor)
+        if error := started.get("error"):
+            raise EnvironmentUnavailable(f"this machine refuses the sandbox ({error}): {_advice()}")
         if preload:
             # Whether and when it becomes ready is between it and the guest, which does without until then.
             status, status_end = _pair(ours, theirs)
@@ -133,8 +159,9 @@ async def launch(log: Path, *, jail: Jail | None, cgroups: Sequence[str], preloa
             descriptors = [status_end.fileno(), log_file.fileno(), warm.fileno(), *namespaces]
             _template(preload).ask({"become": "warm", **request}, descriptors)
         reader, writer = await asyncio.open_connection(sock=channel)
+        mounts = os.dup(namespaces[NAMESPACES.index("mnt")]) if namespaces else None
         ours.pop_all()
-    return Launched(reader, writer, statuses)
+    return Launched(reader, writer, statuses, log, mounts)
 
 
 def _pair(
@@ -146,7 +173,8 @@ def _pair(
     return one, other
 
 
-async def _started(status: socket.socket, log: Path) -> list[int]:
+async def _answer(status: socket.socket, log: Path) -> tuple[dict[str, Any], list[int]]:
+    """What a process that was asked for says about itself, and the descriptors that come with it."""
     status.setblocking(False)
     loop = asyncio.get_running_loop()
     readable = loop.create_future()
@@ -161,9 +189,7 @@ async def _started(status: socket.socket, log: Path) -> list[int]:
     message, descriptors, _, _ = socket.recv_fds(status, 1 << 16, 16)
     if not message:
         raise EnvironmentFault(f"a world died while it started: {log.read_text('utf-8', 'replace').strip()[-2000:]}")
-    if error := json.loads(message).get("error"):
-        raise EnvironmentUnavailable(f"this machine refuses the sandbox ({error}): {_advice()}")
-    return descriptors
+    return json.loads(message), descriptors
 
 
 def _advice() -> str:

@@ -1,8 +1,9 @@
 """A clean process of the host that starts worlds by forking, so that none pays for the start of an interpreter.
 
 One holds nothing but the guest's code and becomes the guests. Others hold the modules that a benchmark preloads and
-become the warm interpreters beside them (warm.py). They never run a command themselves, have a clean environment, and
-end with the host process, whose socket they serve.
+become the warm interpreters beside them (warm.py). What swaps the files of a world (swap.py) is forked here as well:
+the host process has threads, and may not. They never run a command themselves, have a clean environment, and end with
+the host process, whose socket they serve.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from trellis.environments.guest import main as guest
 from trellis.environments.guest import warm
 from trellis.environments.guest.processes import PR_SET_CHILD_SUBREAPER, prctl
 from trellis.environments.sandbox import jail
+from trellis.environments.sandbox.swap import swap
 
 REQUEST_BYTES = 1 << 20
 
@@ -65,6 +67,10 @@ def _become_what_was_asked(request: dict[str, Any], descriptors: list[int]) -> N
                 file.write("0")
         if request["become"] == "guest":
             _become_guest(status, view, descriptors)
+        if request["become"] == "swap":
+            assert view is not None
+            status.send(json.dumps({"refused": swap(view, descriptors[0], request["own"])}).encode())
+            os._exit(0)
         _become_warm(status, view, descriptors)
     except (jail.JailError, OSError) as error:
         status.send(json.dumps({"error": str(error)}).encode())

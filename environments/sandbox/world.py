@@ -1,7 +1,9 @@
 """`sandbox`: a world of Linux namespaces on this machine, without a daemon.
 
-All that a world changes lies in one folder, the upper layer of an overlay over shared layers that never change. A
-snapshot is a copy of that folder, made into one more layer; a fork is an empty folder over the same layers.
+All that a world changes lies in one folder, the upper layer of an overlay over shared layers that never change. In a
+snapshot that folder becomes one more shared layer, and the world gets an empty one in its place; a fork is an empty
+folder over the same layers. So neither costs anything. Where a process of the world holds files open, its folder cannot
+be taken from it, and the layer is a copy.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from trellis.environments import files, store
+from trellis.environments import files, references, store
 from trellis.environments.built import setup_phase
-from trellis.environments.channel import Channel, ChannelEnvironment, snapshot_data
+from trellis.environments.channel import Channel, snapshot_data
 from trellis.environments.egress import PORTAL
 from trellis.environments.environment import (
     EnvironmentFault,
@@ -26,21 +29,28 @@ from trellis.environments.environment import (
     Snapshot,
     ignore,
 )
+from trellis.environments.forking import ForkingEnvironment, finished
+from trellis.environments.patch import Changed
 from trellis.environments.sandbox import cgroups
 from trellis.environments.sandbox.built_layers import prepared
 from trellis.environments.sandbox.jail import ROOTS_AGENT_UID, Jail, is_real_root
 from trellis.environments.sandbox.launch import Launched, command_env, launch
+from trellis.environments.sandbox.layers import (
+    BASE_LAYER,
+    MAX_LAYERS,
+    different_files,
+    shallow,
+    shared_folders,
+    workdirs,
+)
 from trellis.environments.sandbox.view import view
 from trellis.environments.variables import INTERPRETER_ENV
 from trellis.environments.watch import watch_disk
 
 WRITABLE = ("work", "home", "tmp")
-BASE_LAYER = "base/files"
-MAX_LAYERS = 200
-"""Forks of forks of forks: more names than this do not fit into the one page of mount options."""
 
 
-class Sandbox(ChannelEnvironment):
+class Sandbox(ForkingEnvironment):
     def __init__(
         self, spec: EnvironmentSpec, label: str, folder: Path, jail: Jail, launched: Launched, groups: Sequence[str],
         on_event: OnEvent,
@@ -57,27 +67,81 @@ class Sandbox(ChannelEnvironment):
         self._folder = folder
         self._jail = jail
         self._launched = launched
-        self._disk_watch = watch_disk(self, [folder / "upper"], lambda: cgroups.processes(groups))
+        self._capturing = asyncio.Lock()
+        self._written = [folder / "upper"]
+        """What this world wrote since it started; a snapshot begins a new folder."""
+        self._disk_watch = watch_disk(self, self._written, lambda: cgroups.processes(groups))
         self._closing: asyncio.Task[None] | None = None
 
     async def snapshot(self) -> Snapshot:
-        upper = self._folder / "upper"
-        await self.channel.request("freeze")
-        try:
-            layers = list(self._jail.layers)
-            if any(upper.iterdir()):
-                layers.insert(0, await asyncio.to_thread(_new_layer, self._label, upper))
-        finally:
-            await self.channel.request("thaw")
-        return Snapshot("sandbox", layers[0].partition("/")[0], {"layers": layers, "workdir": self.workdir})
-
-    async def fork(self, snapshot: Snapshot | None = None) -> Sandbox:
-        snapshot = snapshot or await self.snapshot()
-        return await start(self.spec, label=self._label, snapshot=snapshot, on_event=self.channel.on_event)
+        async with self._capturing:
+            shells = await self.shell_states()
+            async with self.still(aside=True) as frozen:
+                layers = await finished(self._capture(frozen["own"]))
+        name = secrets.token_hex(4)
+        references.keep(shared_folders(layers), name)
+        await asyncio.to_thread(references.drop, shared_folders(layers))
+        data = {"layers": layers, "workdir": self.workdir, "shells": shells}
+        return Snapshot("sandbox", name, data, left_out=tuple(frozen["running"]))
 
     async def adopt(self, label: str, on_event: OnEvent) -> None:
         await super().adopt(label, on_event)
-        store.relabel(self._folder, label)
+        for folder in (self._folder, *(store.store_folder() / name for name in shared_folders(self._jail.layers))):
+            store.relabel(folder, label)
+
+    async def _capture(self, own: Sequence[int]) -> list[str]:
+        """The layers that hold all files now, held once more for whoever asks."""
+        if not any((self._folder / "upper").iterdir()):
+            references.hold(shared_folders(self._jail.layers))
+            return list(self._jail.layers)
+        layer = references.new_shared_folder(self._label)
+        try:
+            if await self._swap(layer, own):
+                below = self._jail.layers[1:]
+            else:
+                await asyncio.to_thread(files.copy_tree, self._folder / "upper", layer / "files")
+                below = self._jail.layers
+            references.hold(shared_folders(below))
+        except BaseException:
+            await asyncio.to_thread(references.drop, [layer.name])
+            raise
+        return [f"{layer.name}/files", *below]
+
+    async def _swap(self, layer: Path, own: Sequence[int]) -> bool:
+        """Make the upper folder the files of `layer` and go on with an empty one, if the world lets go of it."""
+        old = self._jail.layers
+        references.hold(shared_folders(old))
+        below = await asyncio.to_thread(shallow, self._label, old, MAX_LAYERS - 1)
+        moved = {self._folder / "upper": layer / "files", self._folder / "overlay": layer / "overlay"}
+        for here, there in moved.items():
+            here.rename(there)  # what is mounted stays mounted
+            here.mkdir()
+        jail = replace(self._jail, layers=(f"{layer.name}/files", *below))
+        if await self._launched.swap(jail, own):
+            for here, there in moved.items():
+                store.remove_tree(here)
+                there.rename(here)
+            await asyncio.to_thread(references.drop, shared_folders(below))
+            return False
+        self._jail = jail
+        self._written.append(layer / "files")
+        references.hold([layer.name])
+        await asyncio.to_thread(references.drop, shared_folders(old))
+        await asyncio.to_thread(store.remove_tree, layer / "overlay")
+        return True
+
+    async def _different_files(self, snapshot: Snapshot) -> list[Changed]:
+        before = snapshot_data(snapshot, "sandbox")["layers"]
+        references.hold(shared_folders(before))
+        try:
+            async with self._capturing, self.still():
+                after = [f"{self._folder.name}/upper", *self._jail.layers]
+                return await asyncio.to_thread(different_files, workdirs(before), workdirs(after))
+        finally:
+            await asyncio.to_thread(references.drop, shared_folders(before))
+
+    async def _fork_from(self, snapshot: Snapshot) -> Sandbox:
+        return await start(self.spec, label=self._label, snapshot=snapshot, on_event=self.channel.on_event)
 
     async def close(self) -> None:
         if self._closing is None:
@@ -85,18 +149,22 @@ class Sandbox(ChannelEnvironment):
         await asyncio.shield(self._closing)
 
     async def seal(self) -> str:
-        """End this world and make what it changed a layer, without copying it."""
+        """End this world and make what it changed a layer, which this process then holds, without copying it."""
         await self._end_processes()
-        layer = store.new_folder(self._label)
+        layer = references.new_shared_folder(self._label)
         (self._folder / "upper").rename(layer / "files")
-        await asyncio.to_thread(store.remove, self._folder)
+        await asyncio.to_thread(self._remove)
         return f"{layer.name}/files"
 
     async def _close(self) -> None:
         try:
             await self._end_processes()
         finally:
-            await asyncio.to_thread(store.remove, self._folder)
+            await asyncio.to_thread(self._remove)
+
+    def _remove(self) -> None:
+        store.remove(self._folder)
+        references.drop(shared_folders(self._jail.layers))
 
     async def _end_processes(self) -> None:
         self._disk_watch.close()
@@ -113,7 +181,8 @@ async def start(
             f"the sandbox needs Linux, not {sys.platform}: take docker, or local for trusted code"
         )
     if snapshot is not None:
-        return await _start(spec, label, snapshot_data(snapshot, "sandbox")["layers"], on_event)
+        data = snapshot_data(snapshot, "sandbox")
+        return await _start(spec, label, data["layers"], on_event, data.get("shells", {}))
     base = await asyncio.to_thread(_base_layer)
 
     async def of_setup(spec: EnvironmentSpec, label: str, layers: Sequence[str]) -> str:
@@ -129,12 +198,36 @@ async def start(
     return await _start(spec, label, layers, on_event)
 
 
-async def _start(spec: EnvironmentSpec, label: str, layers: Sequence[str], on_event: OnEvent) -> Sandbox:
-    if len(layers) > MAX_LAYERS:
-        raise EnvironmentFault(f"a sandbox can be forked {MAX_LAYERS} deep, not deeper")
+async def release(snapshot: Snapshot) -> None:
+    """See Snapshot.release."""
+    folders = shared_folders(snapshot_data(snapshot, "sandbox")["layers"])
+    await asyncio.to_thread(references.release, folders, snapshot.id)
+
+
+async def _start(
+    spec: EnvironmentSpec, label: str, layers: Sequence[str], on_event: OnEvent, shells: Mapping[str, str] = {}
+) -> Sandbox:
+    """A world over `layers`, which it holds from now until it is closed."""
+    references.hold(shared_folders(layers))
+    layers = await asyncio.to_thread(shallow, label, layers)
+    try:
+        world = await _launch(spec, label, layers, on_event)
+    except BaseException:
+        await asyncio.to_thread(references.drop, shared_folders(layers))
+        raise
+    world.shell_state_of_snapshot = shells
+    try:
+        await world.greet(command_env("/home/agent", "/tmp"), "/tmp", INTERPRETER_ENV)
+    except BaseException:
+        await world.close()
+        raise
+    return world
+
+
+async def _launch(spec: EnvironmentSpec, label: str, layers: Sequence[str], on_event: OnEvent) -> Sandbox:
     for layer in layers:
         if not (store.store_folder() / layer).is_dir():
-            raise EnvironmentFault(f"a layer of this snapshot is gone; its label was reaped: {layer}")
+            raise EnvironmentFault(f"a layer of this snapshot is gone; it was evicted or reaped: {layer}")
     name = secrets.token_hex(4)
     groups, memory_by_cgroup = cgroups.create(name, spec.resources)
     folder = store.new_folder(label, name=name, cgroups=groups)
@@ -143,16 +236,10 @@ async def _start(spec: EnvironmentSpec, label: str, layers: Sequence[str], on_ev
             (folder / part).mkdir()
         jail = _jail(spec, folder, layers, memory_by_cgroup)
         launched = await launch(folder / "guest.log", jail=jail, cgroups=groups, preload=spec.preload)
-        world = Sandbox(spec, label, folder, jail, launched, groups, on_event)
+        return Sandbox(spec, label, folder, jail, launched, groups, on_event)
     except BaseException:
         await asyncio.to_thread(store.remove, folder)
         raise
-    try:
-        await world.greet(command_env("/home/agent", "/tmp"), "/tmp", INTERPRETER_ENV)
-    except BaseException:
-        await world.close()
-        raise
-    return world
 
 
 def _jail(spec: EnvironmentSpec, folder: Path, layers: Sequence[str], memory_by_cgroup: bool) -> Jail:
@@ -203,7 +290,8 @@ def _base_layer() -> str:
 
 
 async def _layer_of_files(spec: EnvironmentSpec, label: str, layers: Sequence[str]) -> str:
-    folder = store.new_folder(label)
+    """A layer with the files of the spec in it, which this process then holds."""
+    folder = references.new_shared_folder(label)
 
     def fill() -> None:
         (folder / "files" / "work").mkdir(parents=True)
@@ -213,12 +301,6 @@ async def _layer_of_files(spec: EnvironmentSpec, label: str, layers: Sequence[st
     try:
         await asyncio.to_thread(fill)
     except BaseException:
-        store.remove(folder)
+        references.drop([folder.name])
         raise
-    return f"{folder.name}/files"
-
-
-def _new_layer(label: str, upper: Path) -> str:
-    folder = store.new_folder(label)
-    files.copy_tree(upper, folder / "files")
     return f"{folder.name}/files"

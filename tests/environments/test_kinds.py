@@ -162,6 +162,11 @@ async def main():
     before = await world.snapshot()
     await world.exec("rm -rf gone a; mkdir gone; touch gone/new")
     fork, other = await world.fork(before), await world.fork()
+    count = "grep -o 'lowerdir=[^,]*' /proc/self/mounts | head -n 1 | tr ':' '\\n' | wc -l"
+    shell = await world.open_shell()
+    await shell.run("cd d; sleep 600 & echo held > ../held")
+    await (await world.snapshot()).release()
+    print("layers", (await world.exec(count)).stdout.decode())
     print((await fork.exec("stat -c %a a d; chmod 600 a; cat a; ls gone d")).stdout.decode())
     print((await other.exec("ls; ls gone; python3 -c 'import trellis' 2>&1 | tail -n 1")).stdout.decode())
     await other.write_file("warm.py", b"import sys; print('decimal' in sys.modules)")
@@ -205,6 +210,7 @@ def test_the_sandbox_of_an_ordinary_user(sandbox: None, public_folder: Path) -> 
     assert said.stderr == ""
     expected = """
         1000 CapEff: 0000000000000000 agent refused
+        layers 3
         0 500 one d: x gone: y
         d gone new ModuleNotFoundError: No module named 'trellis'
         True

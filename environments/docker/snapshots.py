@@ -1,0 +1,85 @@
+"""Snapshots of containers: images that the engine makes by committing, one layer for what changed.
+
+A snapshot's image has a tag until the snapshot is released. An image without one is removed by whoever closes the last
+container that runs on it; so the engine itself knows who still needs what, for every process that uses it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from trellis.environments.docker.engine import COMMIT_TIMEOUT_S, OWNER, call, client, labels
+
+REPOSITORY = "trellis-snapshot"
+
+
+async def commit(container: str, label: str) -> str:
+    """Make an image of what a container holds now; its id. The container stands still meanwhile.
+
+    Raises:
+        EnvironmentFault: the engine could not do it.
+    """
+
+    def run() -> str:
+        made = client().commit(container, REPOSITORY, secrets.token_hex(8), conf={"Labels": labels(label)})
+        return str(made["Id"])
+
+    return await call("commit a container", run, COMMIT_TIMEOUT_S)
+
+
+async def release(image: str) -> None:
+    """Remove the image of a snapshot as soon as no container runs on it.
+
+    Raises:
+        EnvironmentFault: the engine could not do it.
+    """
+    from docker.errors import APIError
+
+    def run() -> None:
+        for tag in _facts(image).get("RepoTags") or ():
+            if tag.startswith(f"{REPOSITORY}:"):
+                with contextlib.suppress(APIError):  # the tag is gone; the image may still be needed
+                    client().remove_image(tag, force=True, noprune=True)
+        _drop(image)
+
+    await call("remove an image", run)
+
+
+async def drop(image: str) -> None:
+    """A container that ran on the image of a snapshot is gone; remove the image, and those it was made on, unless they
+    are still needed.
+
+    Raises:
+        EnvironmentFault: the engine could not do it.
+    """
+    await call("remove an image", lambda: _drop(image))
+
+
+def _drop(image: str) -> None:
+    from docker.errors import APIError
+
+    while image:
+        facts = _facts(image)
+        if facts.get("RepoTags") or not (facts.get("Config", {}).get("Labels") or {}).get(OWNER):
+            return  # a snapshot that has not been released, or none at all
+        try:
+            client().remove_image(image, noprune=True)
+        except APIError as error:
+            if error.status_code not in (404, 409):  # gone already, or a container or another image needs it
+                raise
+            if error.status_code == 409:
+                return
+        image = facts.get("Parent", "")
+
+
+def _facts(image: str) -> Mapping[str, Any]:
+    from docker.errors import ImageNotFound
+
+    try:
+        facts: Mapping[str, Any] = client().inspect_image(image)
+    except ImageNotFound:
+        return {}
+    return facts
