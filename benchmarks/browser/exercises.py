@@ -214,7 +214,7 @@ ALL = (
     Exercise(
         "scroll",
         "What does the copper kettle of 3.8 litres cost? Hand in the price.",
-        (*[step("press", key="End")] * 14, until("Copper kettle, 3.8 l")),
+        (*[step("press", key="End")] * 22, until("Copper kettle, 3.8 l")),
         answer="68.46", visited=("scroll/items?from=132",),
     ),
     Exercise(

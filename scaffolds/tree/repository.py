@@ -110,7 +110,7 @@ class RepositoryTree(ScaffoldOptions):
             limit = reached
         result = await branch.use("shell", command=_in_repository(self._tests(branch)), timeout_s=self.test_timeout_s)
         exit_code = -1 if result.data.get("timed_out") else int(result.data.get("exit_code", -1))
-        diff = (await branch.use("shell", command=_in_repository(_DIFF))).text
+        diff = (await branch.use("shell", command=f"{_in_repository(_DIFF)}; {_RETURN}")).text
         before = move.target.code if move.target else ""
         changed = _changes(diff) != _changes(before)
         share = passed_share(result.text)
@@ -173,6 +173,8 @@ git ls-files --others --exclude-standard -z |
 while IFS= read -r -d "" new; do git diff --no-index /dev/null "$new"; done"""
 """Every change since the last commit, new files included, with the index left alone."""
 _REMEMBER_FOLDER = "TRELLIS_WORKDIR=$PWD"
+_RETURN = 'cd "${TRELLIS_WORKDIR:-.}"; unset TRELLIS_WORKDIR'
+"""A fork's shell is where that of its origin was: the next burst is to begin in the folder of the beginning."""
 
 
 def _in_repository(command: str) -> str:

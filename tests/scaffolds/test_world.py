@@ -128,7 +128,7 @@ async def test_the_models_mistakes_become_results(tmp_path: Path) -> None:
     async with episode(tmp_path) as opened:
         for call, expected in [
             (ToolCall("1", "shel", {}), "there is no tool 'shel'; there are: shell, edit, python, submit"),
-            (ToolCall("2", "shell", {}), "command: Field required"),
+            (ToolCall("2", "python", {}), "code: Field required"),
             (ToolCall("3", "shell", {"command": "ls", "cwd": "/"}), "cwd: Extra inputs are not permitted"),
             (ToolCall("4", "shell", malformed='{"command": '), "not a JSON object"),
         ]:
