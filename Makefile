@@ -14,7 +14,7 @@ demo: .venv/.demo
 	$(BIN)/trellis run docs/examples/demo.toml --embedded
 
 test: check
-	$(BIN)/pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/pytest -n 4 --dist worksteal $(PYTEST_ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .

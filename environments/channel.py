@@ -14,11 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from trellis.environments.allow import AllowList
 from trellis.environments.bytestreams import ByteStream
 from trellis.environments.channel_process import ChannelProcess
 from trellis.environments.channel_shell import Shells
-from trellis.environments.egress import Egress
 from trellis.environments.environment import (
     DEFAULT_TIMEOUT_S,
     EnvironmentFault,
@@ -31,6 +29,8 @@ from trellis.environments.environment import (
     ignore,
 )
 from trellis.environments.guest.main import FRAME
+from trellis.environments.network.allow import AllowList
+from trellis.environments.network.egress import Egress
 
 GRACE_S = 15.0
 """How long after its deadline a request may still be answered."""

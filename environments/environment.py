@@ -355,7 +355,7 @@ class EnvironmentSpec:
             ValueError: an entry of an allow-list is malformed, or it contradicts the network; one line says what.
         """
         if self.allow or self.setup_allow:
-            from trellis.environments.allow import check_policy
+            from trellis.environments.network.allow import check_policy
 
             check_policy(self.network, self.allow)
             check_policy(self.setup_network or self.network, self.setup_allow or (), setting="setup_")

@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trellis.environments import files, references, store
+from trellis.environments import files, store
+from trellis.environments.capture import references
+from trellis.environments.capture.forking import ForkingEnvironment, finished
+from trellis.environments.capture.patch import Changed
 from trellis.environments.channel import Channel, snapshot_data
 from trellis.environments.environment import (
     EnvironmentSpec,
@@ -21,8 +24,6 @@ from trellis.environments.environment import (
     Snapshot,
     ignore,
 )
-from trellis.environments.forking import ForkingEnvironment, finished
-from trellis.environments.patch import Changed
 from trellis.environments.sandbox.launch import Launched, command_env, launch
 from trellis.environments.sandbox.layers import different_files
 from trellis.environments.variables import INTERPRETER_ENV

@@ -14,8 +14,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from trellis.environments.allow import check_policy
 from trellis.environments.environment import EnvironmentSpec, Resources
+from trellis.environments.network.allow import check_policy
 from trellis.runs import toml
 from trellis.runs.errors import UsageError, known
 from trellis.runs.options import problems

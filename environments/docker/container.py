@@ -11,9 +11,9 @@ from typing import IO, Any
 
 from trellis.environments.docker.engine import call, client, labels, scratch_folder
 from trellis.environments.docker.isolation import engine_facts, host_config
-from trellis.environments.egress import PORTAL
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, Files
 from trellis.environments.guest.program import guest_program
+from trellis.environments.network.egress import PORTAL
 from trellis.environments.variables import INTERPRETER_ENV, SYSTEM_PATH
 
 WORKDIR = "/work"

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from trellis.environments.capture.forking import ForkingEnvironment, finished
 from trellis.environments.channel import Channel, snapshot_data
 from trellis.environments.docker import compose, container, images, snapshots
 from trellis.environments.docker.compose import Project
@@ -27,7 +28,6 @@ from trellis.environments.docker.images import Image
 from trellis.environments.docker.isolation import DiskLimit
 from trellis.environments.docker.services import Services
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, OnEvent, Snapshot, ignore
-from trellis.environments.forking import ForkingEnvironment, finished
 
 
 class DockerEnvironment(ForkingEnvironment):

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from trellis.environments import built, references, store, usage
+from trellis.environments import built, store, usage
+from trellis.environments.capture import references
 from trellis.environments.content import digest, files_digest
 from trellis.environments.environment import EnvironmentSpec
 

@@ -13,9 +13,10 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from trellis.environments import files, references, store
+from trellis.environments import files, store
+from trellis.environments.capture import references
+from trellis.environments.capture.patch import Changed, File, refused
 from trellis.environments.environment import EnvironmentFault
-from trellis.environments.patch import Changed, File, refused
 from trellis.environments.sandbox.jail import is_real_root
 
 BASE_LAYER = "base/files"

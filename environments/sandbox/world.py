@@ -17,10 +17,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from trellis.environments import files, references, store
+from trellis.environments import files, store
 from trellis.environments.built import setup_phase
+from trellis.environments.capture import references
+from trellis.environments.capture.forking import ForkingEnvironment, finished
+from trellis.environments.capture.patch import Changed
 from trellis.environments.channel import Channel, snapshot_data
-from trellis.environments.egress import PORTAL
 from trellis.environments.environment import (
     EnvironmentFault,
     EnvironmentSpec,
@@ -29,8 +31,7 @@ from trellis.environments.environment import (
     Snapshot,
     ignore,
 )
-from trellis.environments.forking import ForkingEnvironment, finished
-from trellis.environments.patch import Changed
+from trellis.environments.network.egress import PORTAL
 from trellis.environments.sandbox import cgroups
 from trellis.environments.sandbox.built_layers import prepared
 from trellis.environments.sandbox.jail import ROOTS_AGENT_UID, Jail, is_real_root

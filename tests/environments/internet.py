@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from trellis.environments.host_network import HostNetwork
+from trellis.environments.network.host_network import HostNetwork
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trellis.environments.changes import changes, different_files
+from trellis.environments.capture.changes import changes, different_files
+from trellis.environments.capture.patch import Changed, File, patch
 from trellis.environments.environment import Change, Environment, EnvironmentFault, EnvironmentSpec, Kind
-from trellis.environments.patch import Changed, File, patch
 from trellis.environments.sandbox import layers
 
 LABEL = f"test-{os.getpid()}"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from trellis.environments import files, references, store
+from trellis.environments import files, store
+from trellis.environments.capture import references
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec
 from trellis.environments.sandbox import layers
 from trellis.environments.sandbox.layers import MAX_LAYERS, look_up, merge, shallow

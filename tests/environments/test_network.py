@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
-from trellis.environments import egress
 from trellis.environments.environment import Environment, EnvironmentFault, EnvironmentSpec, EnvironmentUnavailable
+from trellis.environments.network import egress
 
 from .internet import Internet, files, internet
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trellis.environments import dns, http_proxy
-from trellis.environments.allow import AllowList, Place, asked_for
 from trellis.environments.environment import EnvironmentSpec
+from trellis.environments.network import dns, http_proxy
+from trellis.environments.network.allow import AllowList, Place, asked_for
 
 # --- entries ---
 

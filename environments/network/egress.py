@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any, Literal
 
-from trellis.environments import dns, http_proxy
-from trellis.environments.allow import AllowList, Place, is_reserved, literal
 from trellis.environments.environment import EnvironmentFault, OnEvent
-from trellis.environments.host_network import HostNetwork, Network
-from trellis.environments.relay import Ended, Stream, Traffic, relay
+from trellis.environments.network import dns, http_proxy
+from trellis.environments.network.allow import AllowList, Place, is_reserved, literal
+from trellis.environments.network.host_network import HostNetwork, Network
+from trellis.environments.network.relay import Ended, Stream, Traffic, relay
 
 PORTAL = IPv4Address("127.66.0.1")
 """Where the world's proxy and its DNS are, on its own loopback; listed names have the addresses after this one."""

@@ -13,8 +13,8 @@ import stat
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from trellis.environments.capture.patch import Changed, File, patch, refused
 from trellis.environments.environment import Change, Changes, EnvironmentFault, ExecResult
-from trellis.environments.patch import Changed, File, patch, refused
 
 LIST_TIMEOUT_S = 600.0
 

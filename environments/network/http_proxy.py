@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from trellis.environments.allow import Place, asked_for
+from trellis.environments.network.allow import Place, asked_for
 
 HEAD_END = b"\r\n\r\n"
 HEAD_BYTES = 64 << 10

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Self, TypeVar
 
-from trellis.environments.changes import changes, different_files
+from trellis.environments.capture.changes import changes, different_files
+from trellis.environments.capture.patch import Changed
 from trellis.environments.channel import ChannelEnvironment
 from trellis.environments.environment import Changes, Snapshot
-from trellis.environments.patch import Changed
 
 T = TypeVar("T")
 
