@@ -36,6 +36,7 @@ from trellis.environments.guest.portal import Portal
 from trellis.environments.guest.processes import (
     PR_SET_CHILD_SUBREAPER,
     PR_SET_DUMPABLE,
+    call_oneself,
     exit_code,
     kill_descendants,
     prctl,
@@ -403,6 +404,7 @@ def main(source: int = 0, sink: int = 1, warm: int | None = None) -> NoReturn:
     for fd in {0, 1, source, sink}:
         os.dup2(null, fd)
     prctl(PR_SET_DUMPABLE, 0)
+    call_oneself(b"trellis")
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     os.umask(0o022)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -22,7 +22,13 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn
 
-from trellis.environments.guest.processes import PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, kill_descendants, prctl
+from trellis.environments.guest.processes import (
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_DUMPABLE,
+    call_oneself,
+    kill_descendants,
+    prctl,
+)
 
 FIRST_PRIVATE_FD = 64
 """Below it are the descriptors that commands expect."""
@@ -93,6 +99,7 @@ def _spawn_and_close(request: Mapping[str, Any], files: Mapping[int, int]) -> in
 def _become_supervisor() -> None:
     os.setsid()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
+    call_oneself(b"trellis")
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
@@ -232,6 +239,7 @@ def fork(body: Callable[[], Any]) -> int:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         prctl(PR_SET_DUMPABLE, 1)
+        call_oneself(b"python3")
         body()
     except BaseException:
         traceback.print_exc()

@@ -22,13 +22,20 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, NoReturn
 
-from trellis.environments.guest.processes import PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, kill_descendants, prctl
+from trellis.environments.guest.processes import (
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_DUMPABLE,
+    call_oneself,
+    kill_descendants,
+    prctl,
+)
 from trellis.environments.guest.supervisor import FIRST_PRIVATE_FD, fork, receive, start_supervised
 
 
 def serve(requests: socket.socket, *, hide_trellis: bool) -> NoReturn:
     """Run one script per request until the guest hangs up."""
     prctl(PR_SET_DUMPABLE, 0)
+    call_oneself(b"trellis")
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the supervisors

@@ -65,6 +65,15 @@ class Isolation:
                         "mknod /tmp/sda b 8 0", "hostname other", "nsenter -t 1 -m true"):  # fmt: skip
             assert not (await world.exec(command)).ok, command
 
+    async def test_who_ends_python_ends_only_their_own(self, world: Environment) -> None:
+        shell = await world.open_shell()
+        await shell.run("x=kept; python3 -c 'import time; time.sleep(600)' & sleep 0.3")
+        ended = await shell.run("pkill -9 -x 'python.*'; sleep 0.2; jobs -r; echo $x")
+        assert (ended.output.splitlines()[-1], ended.restarted) == (b"kept", False)
+        assert b"Running" not in ended.output
+        assert (await world.exec("echo alive")).stdout == b"alive\n"
+        await shell.close()
+
     async def test_a_world_full_of_processes_still_answers(self, world: Environment) -> None:
         fill = (
             "import os, time\n"

@@ -157,12 +157,12 @@ def test_a_layer_is_held_by_name() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("sandbox")
-async def test_three_hundred_forks_deep() -> None:
+async def test_two_hundred_forks_deep() -> None:
     """Each fork changes, adds, deletes and replaces something; a model in memory says what must be there."""
     label, seed = f"{LABEL}/deep", random.Random(1)
     world = await EnvironmentSpec(kind="sandbox").start(label=label)
     expected: dict[str, str] = {}
-    for depth in range(300):
+    for depth in range(200):
         name, other, folder = f"f{seed.randrange(40)}", f"f{seed.randrange(40)}", f"d{seed.randrange(5)}"
         commands = [f"echo {depth} > {name}; mkdir -p {folder}; echo {depth} > {folder}/{depth % 7}"]
         expected |= {name: str(depth), f"{folder}/{depth % 7}": str(depth)}

@@ -564,8 +564,9 @@ async def test_idle_connections_and_their_number_are_bounded(
         assert (await python(world, client)).split() == ["reset"] * 5
         await until(lambda: len(events) == 7)
     whats = [what for what, _ in events]
-    assert whats == [*["network.allowed"] * 3, "network.denied", *["network.closed"] * 3]
-    assert events[3][1] == {"reason": "more than 3 connections at once"}
+    assert sorted(whats[:4]) == [*["network.allowed"] * 3, "network.denied"]
+    assert whats[4:] == ["network.closed"] * 3
+    assert events[whats.index("network.denied")][1] == {"reason": "more than 3 connections at once"}
     assert {facts["ended"] for what, facts in events if what == "network.closed"} == {"idle"}
 
 

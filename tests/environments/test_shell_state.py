@@ -173,7 +173,9 @@ async def test_a_state_that_cannot_be_taken_over_leaves_a_shell_that_works(world
     assert (await shell.run("echo more")).output == b"more\n"
 
 
-async def test_a_state_with_no_end_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["sandbox"])
+@pytest.mark.usefixtures("sandbox")
+async def test_a_state_with_no_end_is_given_up(world: World) -> None:
     await (await world.open_shell()).run("x=1")
     state = _with((await world.shell_states())["main"], rest="while :; do :; done")
     fork = await other_world(world, {"main": state})

@@ -1,10 +1,10 @@
-"""What snapshots and forks cost, beside what the kernel and the engine need for the same.
+"""What snapshots and forks cost, beside what the kernel needs for the same.
 
     python tests/performance/forks.py [--json] [--depth N]
 
 Everything is measured in one run: a plain overlay mount, forks of sandboxes with 5,000 files (200 MB) that were given
-or that the world wrote itself, commands and starts 3 and N forks deep, and `docker commit` + start beside a
-fork in docker. Targets are those of DESIGN section 11.
+or that the world wrote itself, and commands and starts 3 and N forks deep. Targets are those of DESIGN section 11;
+environments.py has the rows of the other kinds.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from floors import engine, make_workspace, median_ms, overlay_mount_ms
+from floors import make_workspace, median_ms, overlay_mount_ms
 
 from trellis.environments import kinds
-from trellis.environments.docker.base_image import base_image_name
-from trellis.environments.environment import Environment, EnvironmentSpec, Files, Kind
+from trellis.environments.environment import Environment, EnvironmentSpec, Files
 
-TIMES, DOCKER_TIMES = 10, 3
+TIMES = 10
 LABEL = f"forks-{os.getpid()}"
 WRITE = """
 import os
@@ -103,46 +102,24 @@ async def _deep(depth: int) -> dict[str, float]:
     return found
 
 
-async def docker() -> dict[str, float]:
-    world = await EnvironmentSpec(kind="docker").start(label=LABEL)
-    await world.exec(["python3", "-c", WRITE])
-    container = (await world.exec(["cat", "/proc/self/mountinfo"])).stdout.decode()
-    container = container.partition("/docker/containers/")[2].partition("/")[0]
-    with engine(base_image_name()) as by_hand:
-
-        async def raw() -> None:
-            await asyncio.to_thread(by_hand.commit_and_start, container)
-
-        found = {"floor: commit and start": await median_ms(raw, DOCKER_TIMES)}
-    found["fork, files written by the world"] = await each_ms(world.fork, DOCKER_TIMES)
-    await world.close()
-    return found
-
-
 async def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--json", action="store_true")
     options.add_argument("--depth", type=int, default=300)
     chosen = options.parse_args()
-    available = {facts.kind: facts for facts in await kinds.doctor()}
-    results: dict[Kind, dict[str, float]] = {}
+    (facts,) = [facts for facts in await kinds.doctor() if facts.kind == "sandbox"]
+    if not facts.available:
+        print(f"sandbox is not to be had here: {facts.reason}")
+        return
     with tempfile.TemporaryDirectory(prefix="workspace-", dir="/var/tmp") as folder:
         make_workspace(Path(folder))
-        if available["sandbox"].available:
-            results["sandbox"] = await sandbox(Path(folder), chosen.depth)
-    if available["docker"].available:
-        results["docker"] = await docker()
+        found = await sandbox(Path(folder), chosen.depth)
     await kinds.reap(LABEL)
-    for kind in ("sandbox", "docker"):
-        if not available[kind].available:
-            print(f"{kind} is not to be had here: {available[kind].reason}")
     if chosen.json:
-        print(json.dumps(results))
+        print(json.dumps(found))
         return
-    for kind, found in results.items():
-        print(kind)
-        for what, value in found.items():
-            print(f"  {what:50} {value:9.3f}{'' if what.startswith('ratio') else ' ms'}")
+    for what, value in found.items():
+        print(f"{what:50} {value:9.3f}{'' if what.startswith('ratio') else ' ms'}")
 
 
 if __name__ == "__main__":
