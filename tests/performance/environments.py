@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from floors import Engine, LiveBash, engine, make_workspace, median_ms, overlay_mount_ms, plain_ms
+from floors import Engine, LiveBash, beside_ms, engine, make_workspace, median_ms, overlay_mount_ms, plain_ms
 
 from trellis.environments import kinds
 from trellis.environments.docker.base_image import base_image_name
@@ -57,8 +57,7 @@ async def commands(kind: Kind, world: Environment, docker: Engine | None) -> lis
     }
     rows = []
     for what, (run, line) in measured.items():
-        floor_ms = plain_ms(lambda line=line: bash.run(line), COMMANDS)  # type: ignore[misc]
-        cost_ms = await median_ms(run, COMMANDS)  # type: ignore[arg-type]
+        cost_ms, floor_ms = await beside_ms(run, lambda line=line: bash.run(line), COMMANDS)  # type: ignore[misc, arg-type]
         rows.append(Row(kind, what, cost_ms, f"live bash: {line}", floor_ms, "+1 ms"))
     if docker is not None:
         floor_ms = plain_ms(lambda: docker.exec("/bin/true"), 20)
@@ -115,13 +114,14 @@ async def forks(kind: Kind, workspace: Path, mount_ms: float | None, docker: Eng
         async def fork(world: Environment = world, made: list[Environment] = made) -> None:
             made.append(await world.fork())
 
-        times = STARTS if kind == "sandbox" else 3
+        times = STARTS if kind == "sandbox" else 5
         floor, floor_ms, target = "plain overlay mount", mount_ms, "50 ms"
-        if docker is not None:
-            container: str = world._container  # type: ignore[attr-defined]
-            floor_ms = plain_ms(lambda: docker.commit_and_start(container), times)  # noqa: B023
+        if docker is None:
+            cost_ms = await median_ms(fork, times)
+        else:
             floor, target = "docker commit + run", "no more than the floor"
-        cost_ms = await median_ms(fork, times)
+            container: str = world._container  # type: ignore[attr-defined]
+            cost_ms, floor_ms = await beside_ms(fork, lambda: docker.commit_and_start(container), times)  # noqa: B023
         rows.append(
             Row(kind, what, cost_ms, floor, floor_ms, target) if kind != "local" else Row(kind, what, cost_ms, "", None)
         )

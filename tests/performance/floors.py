@@ -24,6 +24,17 @@ async def median_ms(action: Callable[[], Awaitable[object]], times: int) -> floa
     return median(measured)
 
 
+async def beside_ms(
+    action: Callable[[], Awaitable[object]], floor: Callable[[], object], times: int
+) -> tuple[float, float]:
+    """The medians of both, measured in turns: what the machine does meanwhile happens to both."""
+    ours, theirs = [], []
+    for _ in range(times):
+        theirs.append(plain_ms(floor, 1))
+        ours.append(await median_ms(action, 1))
+    return median(ours), median(theirs)
+
+
 def plain_ms(action: Callable[[], object], times: int) -> float:
     measured = []
     for _ in range(times):
