@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from trellis.models.messages import Message, user
 from trellis.scaffolds.episode import Episode, Refused
+from trellis.tools.browser.collapse import collapse
 
 NUDGE = "Go on with a tool call. When the work is done, hand it in with submit."
 
@@ -27,6 +28,8 @@ async def react_burst(episode: Episode, messages: list[Message], max_steps: int 
             raise Refused(reply.text)
         for call in reply.tool_calls:
             messages.append((await episode.act(call)).message)
+        if any(call.name == "browser" for call in reply.tool_calls):
+            messages[:] = collapse(messages)  # each page fills the context once, not once for every look at it
         if not reply.tool_calls:
             if episode.task.environment is None and not _checked(episode):
                 await episode.submit(reply.text)

@@ -63,7 +63,7 @@ def clip(text: str, limit_chars: int = LIMIT_CHARS, *, whole_in: str = "") -> st
     if 0 <= (start := tail.find("\n")) < half // 4:
         tail = tail[start + 1 :]
     cut = len(text) - len(head) - len(tail)
-    where = f"; the whole output is in {whole_in}" if whole_in else ""
+    where = f"; the output is kept in {whole_in}" if whole_in else ""
     joint = "" if head.endswith("\n") else "\n"
     return f"{head}{joint}[... {cut:,} characters cut here{where} ...]\n{tail}"
 

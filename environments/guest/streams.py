@@ -148,6 +148,8 @@ class Capture:
             left_out = self._total - len(self._head) - len(tail)
             data += b"\n[... %d bytes cut ...]\n" % left_out + tail
         if self._spill is not None:
+            if self._total > SPILL_CAP_BYTES:
+                self._write_spill(b"\n[... the rest was not kept ...]\n")
             with suppress(OSError):  # what it had not written yet may find the disk full
                 self._spill.close()
             spilled = [self._spill.name]

@@ -45,7 +45,7 @@ def test_the_middle_is_cut_at_line_ends_and_counted() -> None:
     text = "".join(f"line {n:04}\n" for n in range(1000))
     cut = clip(text, 1000, whole_in="/tmp/whole.txt")
     found = re.fullmatch(
-        r"(.*\n)\[\.\.\. ([\d,]+) characters cut here; the whole output is in /tmp/whole\.txt \.\.\.\]\n(line .*)",
+        r"(.*\n)\[\.\.\. ([\d,]+) characters cut here; the output is kept in /tmp/whole\.txt \.\.\.\]\n(line .*)",
         cut,
         re.DOTALL,
     )

@@ -139,7 +139,7 @@ async def test_big_output_is_cut_and_kept(world: Environment, tools: McpTools) -
     output = await tools.call(world, "t__big", {"size": 3_000_000})
     assert len(output.text) < 20_000
     assert output.text.endswith("x\nend")
-    notice = re.search(r"the whole output is in (\S+) \.\.\.\]", output.text)
+    notice = re.search(r"the output is kept in (\S+) \.\.\.\]", output.text)
     assert notice is not None
     assert len(await world.read_file(notice[1])) == 3_000_000
 

@@ -69,7 +69,7 @@ async def test_a_timeout_keeps_what_was_printed(world: Environment, run: Any) ->
 
 async def test_long_output_is_cut_and_kept(world: Environment, run: Any) -> None:
     output = await run(world, code="for n in range(30_000): print(n)")
-    notice = re.search(r"the whole output is in (\S+) \.\.\.\]", output.text)
+    notice = re.search(r"the output is kept in (\S+) \.\.\.\]", output.text)
     assert notice is not None
     assert (await world.read_file(notice[1])).count(b"\n") == 29_999
     assert output.text.endswith("29998\n29999")

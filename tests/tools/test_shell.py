@@ -68,7 +68,7 @@ async def test_long_output_is_cut_in_the_middle_and_kept_whole(world: Environmen
     assert len(output.text) < 17_000
     assert output.text.startswith("1\n2\n")
     assert output.text.endswith("\n29999\n30000")
-    notice = re.search(r"\[\.\.\. [\d,]+ characters cut here; the whole output is in (\S+) \.\.\.\]", output.text)
+    notice = re.search(r"\[\.\.\. [\d,]+ characters cut here; the output is kept in (\S+) \.\.\.\]", output.text)
     assert notice is not None
     assert (await world.read_file(notice[1])).decode().splitlines() == [str(n) for n in range(1, 30001)]
     assert (await shell(world, command=command)).text == output.text, "the same output reads the same when replayed"
@@ -78,7 +78,7 @@ async def test_output_beyond_any_memory_is_cut_by_the_world_and_still_kept(world
     output = await shell(world, command="seq 1 3000000")
     assert len(output.text) < 17_000
     assert output.text.endswith("\n2999999\n3000000")
-    notice = re.search(r"the whole output is in (\S+) \.\.\.\]", output.text)
+    notice = re.search(r"the output is kept in (\S+) \.\.\.\]", output.text)
     assert notice is not None
     count = await world.exec(["wc", "-l", notice[1]])
     assert count.stdout.split()[0] == b"3000000"
