@@ -134,7 +134,8 @@ TARGETS = st.binary(min_size=1, max_size=20).filter(lambda target: 0 not in targ
 FILES = st.one_of(
     st.builds(File, st.sampled_from([0o100644, 0o100755]), CONTENT), st.builds(File, st.just(0o120000), TARGETS)
 )
-TREES = st.recursive(FILES, lambda inner: st.dictionaries(NAMES, inner, max_size=5), max_leaves=12)
+TREES = st.recursive(FILES, lambda inner: st.dictionaries(NAMES, inner, min_size=1, max_size=5), max_leaves=12)
+"""Without empty folders: git knows none, and will not put a file where folders within folders are empty."""
 
 
 def write(tree: object, path: Path) -> None:
