@@ -74,7 +74,7 @@ class Processes(Base):
             "import os, signal, time\n"
             "signal.signal(2, lambda *_: (os.write(1, b'caught\\n'), os._exit(9)))\n"
             "print('on', flush=True)\n"
-            "time.sleep(600)"
+            "while True: time.sleep(0.05)"  # one long sleep could begin right after the signal
         )
         process = await world.open_process(["python3", "-c", script])
         assert await process.read() == b"on\n"

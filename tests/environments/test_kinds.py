@@ -158,6 +158,8 @@ async def main():
     world = await EnvironmentSpec(kind="sandbox", preload=("decimal",)).start(label="test")
     look = "id -u; grep CapEff /proc/self/status; ls /home; unshare -U true || echo refused"
     print((await world.exec(look)).stdout.decode())
+    await world.write_file("/tmp/first.py", b"")
+    await world.exec(["python3", "/tmp/first.py"])  # the warm interpreter is there now: nothing else is starting
     await world.exec("echo one > a; mkdir d gone; touch d/x gone/y; chmod 000 a; chmod 500 d")
     before = await world.snapshot()
     await world.exec("rm -rf gone a; mkdir gone; touch gone/new")
