@@ -14,6 +14,7 @@ from trellis.environments.docker.base_image import REPOSITORY as BASE_REPOSITORY
 from trellis.environments.docker.base_image import base_image_name
 from trellis.environments.docker.engine import client, find_image, scratch_folder
 from trellis.environments.environment import EnvironmentFault, EnvironmentUnavailable, Resources
+from trellis.environments.store import store_folder
 
 BASE_ARGUMENT = "TRELLIS_BASE"
 BUILDING = "trellis.building"
@@ -150,18 +151,31 @@ def make(recipe: Recipe, tag: str, labels: Mapping[str, str], network: str, reso
 
 
 def remains() -> list[tuple[str, str]]:
-    """Images without a name that builds made on their way, and the keys of those builds."""
+    """Images without a name that builds of this store made on their way, and the keys of those builds.
+
+    Those of other stores, which may share the engine, are not known here: their locks say whether they still build.
+    """
+    keyed = [(image, mark.partition(".")[0], mark) for image, mark in _marked()]
+    return [(image, key) for image, key, mark in keyed if mark == mark_of(key)]
+
+
+def mark_of(key: str) -> str:
+    """What the images of a build are marked with: its key, and the store that has its lock."""
+    return f"{key}.{digest('store', str(store_folder()))[:12]}"
+
+
+def _marked() -> list[tuple[str, str]]:
     found = client().images(all=True, filters={"dangling": True, "label": BUILDING})
     return [(image["Id"], image["Labels"][BUILDING]) for image in found]
 
 
-def _remove_remains(key: str) -> None:
+def _remove_remains(mark: str) -> None:
     """What a failed build, and stages that are in no image, leave."""
     from docker.errors import APIError
 
-    for image, its_key in remains():
+    for image, its_mark in _marked():
         try:
-            if its_key == key:
+            if its_mark == mark:
                 client().remove_image(image)
         except APIError:
             continue  # a layer of the image that was built, or gone with one that was removed before

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from trellis.environments import built
 from trellis.environments.content import digest, files_digest
 from trellis.environments.docker import container, dockerfile
-from trellis.environments.docker.dockerfile import BUILDING, Build
+from trellis.environments.docker.dockerfile import BUILDING, Build, mark_of
 from trellis.environments.docker.engine import (
     BUILT,
     COMMIT_TIMEOUT_S,
@@ -125,7 +125,7 @@ async def _built(build: Build, spec: EnvironmentSpec, label: str) -> Image:
     network = built.setup_phase(spec).network
     recipe = await call("read a Dockerfile", lambda: dockerfile.read(build, network), built.BUILD_TIMEOUT_S)
     key = recipe.key(network)
-    marks = {BUILT: key, BUILDING: key, LABEL: "", OWNER: ""}
+    marks = {BUILT: key, BUILDING: mark_of(key), LABEL: "", OWNER: ""}
 
     async def make() -> None:
         def in_thread() -> None:

@@ -18,7 +18,9 @@ import pytest
 from trellis.environments import built, kinds
 from trellis.environments.built import Built, Cache
 from trellis.environments.content import files_digest
-from trellis.environments.docker import engine
+from trellis.environments.docker import engine, images
+from trellis.environments.docker.base_image import base_image_name
+from trellis.environments.docker.dockerfile import Build, read
 from trellis.environments.docker.dockerfile import remains as remains_of_builds
 from trellis.environments.docker.images import REPOSITORY, ImageCache, tag_of
 from trellis.environments.environment import (
@@ -243,10 +245,14 @@ async def test_files_and_setup_go_on_top_of_a_dockerfile(docker: None, tmp_path:
     assert await said(spec, "stat -c '%n %u' sub sub/file made; pwd") == "sub 4321\nsub/file 4321\nmade 4321\n/srv/o\n"
 
 
-async def remains() -> list[str]:
-    """Of builds that are over: others may build meanwhile."""
+async def remains(spec: EnvironmentSpec) -> list[str]:
+    """What is left of the build of this Dockerfile; others may build meanwhile."""
+    try:
+        recipe = read(Build(spec.dockerfile), "none")
+    except EnvironmentFault:
+        return []  # it cannot even be begun
     found = await engine.call("ask", remains_of_builds)
-    return [image for image, key in found if not built.being_built(key)]
+    return [image for image, key in found if key == recipe.key("none")]
 
 
 BROKEN = {
@@ -286,7 +292,7 @@ async def test_a_broken_dockerfile_is_one_clear_line(docker: None, case: str, tm
         await spec.start(label=label)
     assert "\n" not in str(caught.value).strip()
     assert await engine.labelled(label, dead_only=False) == []
-    assert await remains() == []
+    assert await remains(spec) == []
 
 
 @docker_needed
@@ -296,7 +302,7 @@ async def test_a_stage_that_is_in_no_image_does_not_stay(docker: None, tmp_path:
     )
     spec = dockerfile(tmp_path / "c", f"ARG TRELLIS_BASE\n{stages}")
     assert await said(spec, "cat /m") == "made\n"
-    assert await remains() == []
+    assert await remains(spec) == []
 
 
 @docker_needed
@@ -352,14 +358,20 @@ async def test_a_build_that_was_killed_leaves_nothing_after_cleaning(docker: Non
     from trellis.environments import leftovers
 
     marker = f"sleep 30{os.getpid()}"
-    dockerfile(tmp_path / "c", f"{FROM_BASE}RUN echo {tmp_path}\nRUN {marker}\n")
+    spec = dockerfile(tmp_path / "c", f"{FROM_BASE}RUN echo {tmp_path}\nRUN {marker}\n")
     command = [sys.executable, "-c", BUILDER, str(tmp_path / "c"), f"{LABEL}/killed"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     while marker not in await asyncio.to_thread(process.stderr.readline):
         pass
     await asyncio.sleep(1)
-    assert [left for left in await leftovers.find_unowned() if left.what == "build remains"] == []  # it still builds
+
+    async def unowned() -> list[leftovers.Leftover]:
+        own = await remains(spec)
+        return [left for left in await leftovers.find_unowned() if left.id in own]
+
+    assert await remains(spec)
+    assert await unowned() == []  # it still builds
     process.send_signal(signal.SIGKILL)
     process.communicate()
 
@@ -370,10 +382,10 @@ async def test_a_build_that_was_killed_leaves_nothing_after_cleaning(docker: Non
     while await engine.call("ask", containers) and time.monotonic() < deadline:
         await asyncio.sleep(0.2)
     assert await engine.call("ask", containers) == []
-    found = await leftovers.find_unowned()
-    assert "build remains" in {left.what for left in found}
+    found = await unowned()
+    assert {left.what for left in found} == {"build remains"}
     await leftovers.remove(found)
-    assert [left.what for left in await leftovers.find_unowned() if left.what == "build remains"] == []
+    assert await remains(spec) == []
 
 
 # --- the budget ---
@@ -385,27 +397,33 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def mine(kind: Kind, known: set[str]) -> Cache:
-    """The cache without what others built: tests must not evict it."""
+def mine(kind: Kind, keys: list[str]) -> Cache:
+    """The cache with nothing but what has these keys: the engine's images are everybody's, also of tests beside this
+    one, which must not be evicted."""
 
     class Mine(ImageCache):
         async def find(self) -> list[Built]:
-            return [found for found in await super().find() if found.key not in known]
+            return [found for found in await super().find() if found.key in keys]
 
     return Mine() if kind == "docker" else LayerCache()
 
 
-@pytest.mark.parametrize("isolated", ["sandbox"])  # the engine's images are everybody's, also of tests beside this one
-@pytest.mark.usefixtures("sandbox")
+async def image_key(spec: EnvironmentSpec) -> str:
+    return images._key(spec, (await images.find(base_image_name())).id)
+
+
 async def test_what_was_used_least_recently_is_evicted_first(isolated: Kind, own_store: Path) -> None:
-    cache = mine(isolated, set())
-    keys = []
+    keys = list[str]()
+    cache = mine(isolated, keys)
     for name in "abc":
         source = own_store / name
         source.write_bytes(os.urandom(10 << 20))
         spec = EnvironmentSpec(kind=isolated, files=(Files(str(source), "big"),))
         await said(spec, "true", f"{LABEL}/evict/{name}")
-        keys += [found.key for found in await cache.find() if found.key not in keys]
+        if isolated == "docker":
+            keys.append(await image_key(spec))
+        else:
+            keys += [found.key for found in await cache.find() if found.key not in keys]
         await asyncio.sleep(0.05)
     a, b, c = keys
     sizes = {found.key: found.bytes for found in await cache.find()}
@@ -462,9 +480,8 @@ async def test_a_budget_that_is_no_number(sandbox: None, monkeypatch: pytest.Mon
 @docker_needed
 async def test_an_image_that_somebody_removed_is_built_again(docker: None, tmp_path: Path) -> None:
     spec = EnvironmentSpec(kind="docker", setup=UNIQUE, env={"R": str(tmp_path)})
-    before = {found.key for found in await ImageCache().find()}
-    first = await said(spec, "cat unique")
-    (key,) = {found.key for found in await ImageCache().find()} - before
+    first, key = await said(spec, "cat unique"), await image_key(spec)
+    assert key in {found.key for found in await ImageCache().find()}
     subprocess.run(["docker", "rmi", tag_of(key)], stdout=subprocess.DEVNULL, check=True)
     second = await said(spec, "cat unique")
     assert len(second) == len(first) == 37
