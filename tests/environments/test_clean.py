@@ -25,6 +25,7 @@ DEADLINE_S = 90
 MARK = f"sleep\x00600.{os.getpid()}"
 """The command line of what runs in the worlds of this test."""
 docker_needed = pytest.mark.docker
+pytestmark = pytest.mark.usefixtures("nobody_else_cleans")
 
 
 @pytest.fixture

@@ -354,6 +354,7 @@ asyncio.run(EnvironmentSpec(kind="docker", dockerfile=sys.argv[1]).start(label=s
 
 @docker_needed
 @pytest.mark.kill
+@pytest.mark.usefixtures("nobody_else_cleans")
 async def test_a_build_that_was_killed_leaves_nothing_after_cleaning(docker: None, tmp_path: Path) -> None:
     from trellis.environments import leftovers
 

@@ -57,6 +57,7 @@ async def containers_and_images(label: str) -> int:
 
 
 @pytest.mark.kill
+@pytest.mark.usefixtures("nobody_else_cleans")
 async def test_a_killed_host_leaves_no_process_and_reap_no_file(kind: Kind) -> None:
     label, marker = f"{LABEL}/killed-{kind}", f"left-behind-{os.getpid()}"
     command = [sys.executable, "-c", HOST, kind, label, marker]

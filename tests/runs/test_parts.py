@@ -173,6 +173,7 @@ def test_a_run_is_found_by_the_end_of_its_name(trellis: Trellis, sums: str) -> N
     assert trellis("resume", first[-4:], "--json").document["run"] == first
 
 
+@pytest.mark.usefixtures("nobody_else_cleans")
 def test_doctor_and_clean(trellis: Trellis) -> None:
     found = {row["what"]: row["ok"] for row in trellis("doctor", "--json").document}
     assert found["python"] is True
