@@ -234,7 +234,8 @@ def make(settings: Mapping[str, Any], *, folder: Path) -> Experiment:
     try:
         return _anchor(Experiment.model_validate(settings), folder)
     except ValidationError as error:
-        raise UsageError(problems(error)) from None
+        unknown = [e for e in error.errors() if e["type"] == "extra_forbidden"]
+        raise UsageError("; ".join(map(_problem, unknown)) or problems(error)) from None
 
 
 def read(path: Path) -> Experiment:
@@ -263,11 +264,15 @@ def read(path: Path) -> Experiment:
 def _place(path: Path, text: str, error: Any) -> str:
     line = toml.line_of(text, error["loc"])
     where = f"{path}, line {line}" if line else str(path)
+    return f"{where}: {_problem(error)}"
+
+
+def _problem(error: Any) -> str:
     what = ".".join(map(str, error["loc"])) or "experiment"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         message = f"no such setting{known(str(error['loc'][-1]), _settings_at(error['loc'][:-1]))}"
-    return f"{where}: {what}: {message}"
+    return f"{what}: {message}"
 
 
 def _settings_at(path: tuple[str | int, ...]) -> list[str]:

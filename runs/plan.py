@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 from trellis.benchmarks.benchmark import Benchmark
@@ -109,6 +110,12 @@ def make_plan(experiment: Experiment, *, only_to_score: bool = False) -> Plan:
     Raises:
         UsageError: a wrong name, option or task glob.
     """
+    if (
+        not only_to_score
+        and any((*experiment.mcp, *agent.mcp) for agent in experiment.agents)
+        and find_spec("mcp") is None
+    ):
+        raise UsageError("MCP servers need the extra mcp: pip install 'trellis-agents[mcp]'")
     models: dict[str, Model] = {}
     benchmarks = [_plan_benchmark(choice, experiment) for choice in experiment.benchmarks]
     agents = [PlannedAgent(choice, {} if only_to_score else _models(choice, models)) for choice in experiment.agents]

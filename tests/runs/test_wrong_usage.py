@@ -53,6 +53,10 @@ steps = 7
         ("run SUMS:Sums --scaffold SUMS:Asker --model SUMS:Adder -M rate=1", "has no option rate; it has: cost_usd"),
         ("run SUMS:Sums --scaffold noop -B size=3", "has no option size; it has: break_grader, count"),
         ("run SUMS:Sums --scaffold noop -E memory=1", "environment.memory: "),
+        (
+            "run SUMS:Sums --scaffold noop -E alow=a.test:1",
+            "environment.alow: no such setting; did you mean allow? (known: allow, cpus, disk_mb,",
+        ),
         ("run SUMS:Sums --scaffold noop -E memory_mb=much", "environment.memory_mb: input should be a valid integer"),
         ("run SUMS:Sums --scaffold oracle -S x=1", "scaffold oracle has no option 'x'"),
         (
