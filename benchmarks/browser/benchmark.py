@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from trellis.benchmarks.artefact import Refused, take
 from trellis.benchmarks.benchmark import Cheat, Grader, Score, Submission, Task
 from trellis.benchmarks.browser import cheats
 from trellis.benchmarks.browser.checking import LARGEST_JOURNAL_BYTES, Unreadable, read_journal, shortcomings
@@ -19,7 +18,7 @@ from trellis.tools.browser.session import SERVER
 
 SITE = Path(__file__).parent / "site"
 HOME = "http://127.0.0.1:8000"
-JOURNAL = "journal.jsonl"
+JOURNAL, REFUSED = "journal.jsonl", "refused.txt"
 TOLD = """\
 Use the browser. Open {home}/{id}/ and do this there:
 
@@ -46,17 +45,16 @@ class Browser:
     async def collect(self, task: Task, environment: Environment | None, answer: str) -> Submission:
         if environment is None:
             return Submission(answer)
-        # No more than can be honest, and a plain file: what lies there may have been put there by an agent.
-        path = f".site/{JOURNAL}"
-        found = await environment.exec(
-            f"test -f {path} && ! test -L {path} && head -c {LARGEST_JOURNAL_BYTES + 1} {path} | base64 -w0",
-            cwd=environment.workdir,
-        )
-        data = _decoded(found.stdout) if found.ok else b""
+        try:
+            data = await take(environment, f".site/{JOURNAL}", LARGEST_JOURNAL_BYTES)
+        except Refused as refused:  # what lies there was put there by an agent
+            return Submission(answer, {REFUSED: str(refused).encode()})
         return Submission(answer, {JOURNAL: data} if data else {})
 
     async def score(self, task: Task, submission: Submission, grader: Grader) -> Score:
         exercise = BY_ID[task.id]
+        if reason := submission.files.get(REFUSED):
+            return Score(0.0, success=False, valid=False, explanation=reason.decode(), flags=("forged-journal",))
         if JOURNAL not in submission.files:
             return Score(0.0, success=False, valid=False, explanation="the site was never used")
         try:
@@ -79,7 +77,7 @@ class Browser:
         exercise = BY_ID[task.id]
         entries: list[Mapping[str, object]] = [{"kind": "page", "path": exercise.id, "ticket": "gold", "status": 200}]
         for place in exercise.visited:
-            path, _, query = place.partition("|")[0].partition("?")
+            path, _, query = place.partition("?")
             entries.append({"kind": "data", "path": path, "query": dict(parse_qsl(query))})
         entries += [
             {"kind": "deed", "name": deed.name, "sent": dict(deed.body), "body": dict(deed.body)}
@@ -107,10 +105,3 @@ def _task(exercise: Exercise) -> Task:
         env={SERVER: "python3 .site/server.py"},
     )
     return Task(exercise.id, (Text(told),), environment, ("browser", "submit"), facts={"kind": "browser"})
-
-
-def _decoded(data: bytes) -> bytes:
-    try:
-        return base64.b64decode(data, validate=True)
-    except binascii.Error:
-        return b""

@@ -1,7 +1,7 @@
 """Ways to score without doing the task; each must score nothing.
 
-Scripts stand for what an agent could do that had a shell beside its browser; they do not know the right values, as an
-agent that did not work for them would not.
+Scripts stand for what an agent could do that had a shell beside its browser. They even know the right values and
+answers: what must fail is the way.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ SERVE = """\
 (python3 .site/server.py 8000 >/dev/null 2>&1 &)
 for _ in $(seq 100); do (exec 3<>/dev/tcp/127.0.0.1/8000) 2>/dev/null && break; sleep 0.1; done
 """
+LOOK = "python3 -c 'import urllib.request as u; u.urlopen(\"http://127.0.0.1:8000/{id}/\", timeout=20).read()'"
 POST = """\
 python3 - <<'PYTHON'
 import json, urllib.request
@@ -38,7 +39,7 @@ def against(exercise: Exercise) -> Sequence[Cheat]:
             exercise.answer,
             "forged-journal",
         ),
-        Cheat("only looks", SERVE + f"curl -s http://127.0.0.1:8000/{exercise.id}/ >/dev/null", "I have done it."),
+        Cheat("only looks", SERVE + LOOK.format(id=exercise.id), "I have done it."),
         Cheat("links the journal elsewhere", "rm -f .site/journal.jsonl; ln -s /etc/passwd .site/journal.jsonl"),
     ]
     if exercise.answer:

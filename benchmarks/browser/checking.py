@@ -27,7 +27,7 @@ def read_journal(data: bytes) -> list[Entry]:
     for number, line in enumerate(data.splitlines(), 1):
         try:
             entry = json.loads(line)
-            fits = isinstance(entry, dict) and NEEDED[entry["kind"]] in entry
+            fits = _fits(entry)
         except (ValueError, KeyError, TypeError, RecursionError):
             fits = False
         if not fits:
@@ -36,12 +36,19 @@ def read_journal(data: bytes) -> list[Entry]:
     return entries
 
 
+def _fits(entry: Any) -> bool:
+    """Raises ValueError, KeyError or TypeError for much of what does not."""
+    json.dumps(entry, ensure_ascii=False).encode()  # half of a surrogate pair is no character
+    needed = entry[NEEDED[entry["kind"]]]
+    return (entry["kind"] == "deed" or isinstance(needed, str)) and isinstance(entry.get("query") or {}, dict)
+
+
 def shortcomings(exercise: Exercise, journal: Sequence[Entry], answer: str) -> list[str]:
     """What is missing or wrong, one line each; nothing for full marks."""
     out = [problem for deed in exercise.deeds if (problem := _deed_problem(deed, list(_bodies(journal, deed.name))))]
     out += [f"{name} was done, and must not be" for name in exercise.never if any(_bodies(journal, name))]
     seen = set(_places(journal))
-    out += [f"never looked at {place}" for place in exercise.visited if not seen & set(place.split("|"))]
+    out += [f"never looked at {place}" for place in exercise.visited if place not in seen]
     if exercise.answer and _plain(answer) != _plain(exercise.answer):
         out.append("the answer is wrong" if answer.strip() else "there is no answer")
     return out

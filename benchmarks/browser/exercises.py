@@ -69,7 +69,7 @@ ALL = (
             write('textbox "User name"', "r.okafor"), write('textbox "Password"', "tide-7-anchor"),
             click('button "Log in"'), until("Card number"),
         ),
-        deeds=(Deed("login/enter", {"user": "r.okafor", "password": "tide-7-anchor"}),),
+        deeds=(Deed("login/enter", {"user": "r.okafor", "password": "tide-7-anchor"}, "last"),),
         answer="HL-84-2217-K", visited=("login/account",),
     ),
     Exercise(
@@ -268,7 +268,7 @@ ALL = (
         "search",
         "Hand in the telephone extension of Dr. N. Okafor of Cardiology.",
         (write('searchbox "Search"', "okafor"), until("2 found"), step("snapshot")),
-        answer="4417", visited=("search/find?q=okafor|search/find",),
+        answer="4417", visited=("search/find",),
     ),
     Exercise(
         "broken",
@@ -311,7 +311,7 @@ ALL = (
             write('textbox "Message"', "I need a booking code"), step("press", key="Enter"), until("family name"),
             write('textbox "Message"', "Varga"), step("press", key="Enter"), until("KX-5530-B"),
         ),
-        deeds=(Deed("chat/say", {"text": "Varga"}, "last"),),
+        deeds=(Deed("chat/told", {}, "last"),),
         answer="KX-5530-B",
     ),
     Exercise(

@@ -1,19 +1,10 @@
-"""Taking the submission file out of an agent's world: a regular file of a sane size, and nothing else."""
+"""The submission file of an agent."""
 
 from __future__ import annotations
 
+from trellis.benchmarks.artefact import Refused, take
 from trellis.environments.environment import Environment
 from trellis.scaffolds.task import Submission
-
-CHECK = """
-folder=${1%/*}
-if [ -L "$folder" ] || [ -L "$1" ]; then echo symlink
-elif [ -f "$1" ]; then stat -c %s -- "$1"
-elif [ -e "$1" ]; then echo irregular
-else echo missing
-fi
-"""
-TIMEOUT_S = 30.0
 
 
 async def collect(environment: Environment, path: str, answer: str, cap_bytes: int) -> Submission:
@@ -22,21 +13,8 @@ async def collect(environment: Environment, path: str, answer: str, cap_bytes: i
     Raises:
         EnvironmentFault: the world broke.
     """
-    result = await environment.exec(["bash", "-c", CHECK, "check", path], timeout_s=TIMEOUT_S)
-    verdict = result.stdout.decode("utf-8", "replace").strip()
-    refused = ""
-    if verdict == "symlink":
-        refused = f"symlink: {path} is a symbolic link; it must be a regular file"
-    elif verdict == "irregular":
-        refused = f"irregular: {path} is not a regular file"
-    elif verdict.isdecimal() and int(verdict) > cap_bytes:
-        refused = f"oversized: {path} has {verdict} bytes; at most {cap_bytes} are read"
-    if refused:
-        return Submission(answer, {"refused.txt": refused.encode()})
-    if not verdict.isdecimal():
-        return Submission(answer)
     try:
-        content = await environment.read_file(path)
-    except (FileNotFoundError, IsADirectoryError, PermissionError):
-        return Submission(answer)
-    return Submission(answer, {"submission.csv": content})
+        content = await take(environment, path, cap_bytes)
+    except Refused as refused:
+        return Submission(answer, {"refused.txt": str(refused).encode()})
+    return Submission(answer, {} if content is None else {"submission.csv": content})

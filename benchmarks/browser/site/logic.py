@@ -42,6 +42,10 @@ def data(path: str) -> Any:
     return lambda function: DATA.setdefault(path, function)
 
 
+def fixed(path: str, text: str, status: int = 200) -> None:
+    PAGES[path] = lambda query, state: (status, text)
+
+
 def deed(name: str) -> Any:
     return lambda function: DEEDS.setdefault(name, function)
 
@@ -94,11 +98,6 @@ def _join(body: Body, state: State) -> Answer:
     return {"ok": True}
 
 
-@deed("wizard/book")
-def _book(body: Body, state: State) -> Answer:
-    return {"ok": True, "say": "Booked. Have a calm crossing."}
-
-
 # --- wiki ---
 
 _WIKI = {
@@ -123,13 +122,8 @@ _WIKI = {
 }
 
 
-def _wiki(title: str, text: str) -> Any:
-    body = f"<title>{title}</title><h1>{title}</h1>{text}<p><a href='/wiki/'>Almanac</a></p>"
-    return lambda query, state: (200, body)
-
-
 for _name, (_title, _text) in _WIKI.items():
-    PAGES[f"wiki/{_name}"] = _wiki(_title, _text)
+    fixed(f"wiki/{_name}", f"<title>{_title}</title><h1>{_title}</h1>{_text}<p><a href='/wiki/'>Almanac</a></p>")
 
 
 # --- table ---
@@ -151,16 +145,6 @@ def _rows(query: dict[str, str], state: State) -> Any:
             }
         )
     return rows
-
-
-@deed("calendar/book")
-def _studio(body: Body, state: State) -> Answer:
-    return {"ok": True, "say": "The studio is yours."}
-
-
-@deed("reorder/save")
-def _route(body: Body, state: State) -> Answer:
-    return {"ok": True, "say": "Route saved."}
 
 
 # --- canvas ---
@@ -203,9 +187,7 @@ $("#f").onsubmit = async (event) => { event.preventDefault(); const answer = awa
 if (answer.ok) { parent.postMessage({ card: answer.token }, "*"); say("Saved."); } else say(answer.say); };</script>"""  # noqa: E501
 
 
-@page("checkout/card")
-def _card_page(query: dict[str, str], state: State) -> tuple[int, str]:
-    return 200, _CARD
+fixed("checkout/card", _CARD)
 
 
 @deed("checkout/card")
@@ -225,23 +207,17 @@ def _pay(body: Body, state: State) -> Answer:
     return {"ok": True, "say": "Paid. Your tea is on its way."}
 
 
-@deed("shadow/save")
-def _settings(body: Body, state: State) -> Answer:
-    return {"ok": True, "say": "Saved."}
-
-
 # --- consent ---
 
 
-@page("consent/choices")
-def _choices(query: dict[str, str], state: State) -> tuple[int, str]:
-    return 200, (
-        "<title>Choices</title><h1>Your choices</h1><label><input type=checkbox checked disabled>Needed</label>"
-        "<label><input type=checkbox id=a checked>Analytics</label><label><input type=checkbox id=b checked>Advertising"
-        "</label><button id=s>Save choices</button><script>$('#s').onclick = async () => { await deed('consent/save', "
-        "{ analytics: $('#a').checked, advertising: $('#b').checked }); opener.postMessage('saved', '*'); "
-        "window.close(); };</script>"
-    )
+fixed(
+    "consent/choices",
+    "<title>Choices</title><h1>Your choices</h1><label><input type=checkbox checked disabled>Needed</label>"
+    "<label><input type=checkbox id=a checked>Analytics</label><label><input type=checkbox id=b checked>Advertising"
+    "</label><button id=s>Save choices</button><script>$('#s').onclick = async () => { await deed('consent/save', "
+    "{ analytics: $('#a').checked, advertising: $('#b').checked }); opener.postMessage('saved', '*'); "
+    "window.close(); };</script>",
+)
 
 
 @deed("consent/save")
@@ -300,26 +276,6 @@ def _items(query: dict[str, str], state: State) -> Any:
     return {"items": items, "next": at + 12 if at + 12 < 180 else -1}
 
 
-@deed("keys/choose")
-def _menu(body: Body, state: State) -> Answer:
-    return {"ok": True, "say": f"{body['item']}: done."}
-
-
-@deed("editor/save")
-def _letter(body: Body, state: State) -> Answer:
-    return {"ok": True, "say": "Saved."}
-
-
-@deed("dialogs/rename")
-def _rename(body: Body, state: State) -> Answer:
-    return {"ok": True}
-
-
-@deed("dialogs/delete")
-def _delete(body: Body, state: State) -> Answer:
-    return {"ok": True}
-
-
 # --- tabs ---
 
 _SHOPS = {
@@ -364,17 +320,18 @@ def _find(query: dict[str, str], state: State) -> Any:
 # --- broken ---
 
 
-@page("broken/hours")
-def _hours(query: dict[str, str], state: State) -> tuple[int, str]:
-    return 404, (
-        "<title>Not found</title><h1>This page is not here any more</h1><p>After the move, old pages are in the "
-        "<a href='/broken/archive'>archive</a>, by their first letter.</p>"
-    )
+fixed(
+    "broken/hours",
+    "<title>Not found</title><h1>This page is not here any more</h1><p>After the move, old pages are in the "
+    "<a href='/broken/archive'>archive</a>, by their first letter.</p>",
+    404,
+)
 
 
-@page("broken/exhibits")
-def _exhibits(query: dict[str, str], state: State) -> tuple[int, str]:
-    return 200, "<title>Exhibits</title><h1>Exhibits</h1><p>Nets, knots and the whale.</p>"
+fixed(
+    "broken/exhibits",
+    "<title>Exhibits</title><h1>Exhibits</h1><p>Nets, knots and the whale.</p>",
+)
 
 
 @page("broken/archive")
@@ -411,16 +368,6 @@ def _go(body: Body, state: State) -> Answer:
     return {"ok": True, "say": "Noted."}
 
 
-@deed("sliders/apply")
-def _mixer(body: Body, state: State) -> Answer:
-    return {"ok": True, "say": "Applied."}
-
-
-@deed("rating/send")
-def _review(body: Body, state: State) -> Answer:
-    return {"ok": True, "say": "Thank you."}
-
-
 # --- chat ---
 
 
@@ -430,7 +377,7 @@ def _chat(body: Body, state: State) -> Answer:
     if state.chat == "name":
         state.chat = ""
         if "varga" in text:
-            return {"ok": True, "say": "Thank you. The booking code is KX-5530-B."}
+            return {"ok": True, "say": "Thank you. The booking code is KX-5530-B.", "also": ["chat/told", {}]}
         return {"ok": True, "say": "I find no booking of that name."}
     if "code" in text:
         state.chat = "name"
@@ -484,16 +431,6 @@ def picture() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
-@deed("tree/share")
-def _share(body: Body, state: State) -> Answer:
-    return {"ok": True, "say": "Shared."}
-
-
-@deed("inputs/order")
-def _poster(body: Body, state: State) -> Answer:
-    return {"ok": True, "say": "Ordered."}
-
-
 # --- inbox ---
 
 _SENDERS = ["Bargain Bay", "Ida Moss", "Bargain Bay", "Parish council", "Bargain Bay Ltd", "Bargain Bay", "Tom Reed"]
@@ -508,11 +445,29 @@ def _mails(query: dict[str, str], state: State) -> Any:
     ]
 
 
-@deed("inbox/delete")
-def _clear(body: Body, state: State) -> Answer:
-    return {"ok": True, "say": "Deleted."}
+# --- deeds that are only noted ---
+
+_NOTED = {
+    "wizard/book": "Booked. Have a calm crossing.",
+    "calendar/book": "The studio is yours.",
+    "reorder/save": "Route saved.",
+    "shadow/save": "Saved.",
+    "keys/choose": "{item}: done.",
+    "editor/save": "Saved.",
+    "dialogs/rename": "",
+    "dialogs/delete": "",
+    "sliders/apply": "Applied.",
+    "rating/send": "Thank you.",
+    "tree/share": "Shared.",
+    "inputs/order": "Ordered.",
+    "inbox/delete": "Deleted.",
+    "hover/open": "{item}: aisle 7.",
+}
 
 
-@deed("hover/open")
-def _department(body: Body, state: State) -> Answer:
-    return {"ok": True, "say": f"{body['item']}: aisle 7."}
+def _noted(say: str) -> Any:
+    return lambda body, state: {"ok": True, "say": say.format(**body) if say else ""}
+
+
+for _name, _say in _NOTED.items():
+    DEEDS[_name] = _noted(_say)

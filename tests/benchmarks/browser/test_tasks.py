@@ -24,7 +24,17 @@ from trellis.trajectories.log import read
 
 BROWSER = Browser()
 TASKS = {task.id: task for task in BROWSER.tasks("sample")}
-WITH_DEEDS = [exercise.id for exercise in ALL if exercise.deeds]
+BROKEN = (
+    b"\xff\n",
+    b"[]\n",
+    b'{"kind": "deed"}\n',
+    b'{"kind": "page", "path": []}\n',
+    b'{"kind": "data", "path": "x", "query": 3}\n',
+    b'{"kind": "page", "path": "\\ud800"}\n',
+    b"{" * 100_000,
+    b"x" * (5 << 20),
+)
+"""Journals that no server wrote."""
 
 
 class Nothing:
@@ -103,7 +113,7 @@ async def test_a_gold_journal_with_anything_wrong_in_it_scores_nothing() -> None
         if exercise.answer:
             for wrong in ("", "7", f"{exercise.answer} or so", f"not {exercise.answer}"):
                 assert not (await score(task, Submission(wrong, gold.files))).success, (task.id, wrong)
-        for broken in (b"\xff\n", b"[]\n", b'{"kind": "deed"}\n', b"{" * 100_000, b"x" * (5 << 20)):
+        for broken in BROKEN:
             result = await score(task, Submission(gold.answer, {"journal.jsonl": broken}))
             assert (result.value, result.flags) == (0.0, ("forged-journal",))
 
@@ -118,7 +128,8 @@ async def test_every_cheat_scores_nothing_and_carries_its_flag(task_id: str) -> 
         if not cheat.script:
             return await BROWSER.collect(task, None, cheat.answer)
         async with world_of(task) as world:
-            await world.exec(cheat.script, timeout_s=60)
+            ran = await world.exec(cheat.script, timeout_s=60)
+            assert ran.ok, (cheat.name, ran.stderr)
             return await BROWSER.collect(task, world, cheat.answer)
 
     for cheat in BROWSER.cheats(task):
@@ -216,4 +227,3 @@ def test_every_exercise_has_a_page_and_a_walk() -> None:
     assert pages == set(BY_ID)
     assert all(exercise.walk for exercise in ALL)
     assert all(exercise.answer or exercise.deeds for exercise in ALL)
-    assert WITH_DEEDS
