@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import operator
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -254,9 +253,10 @@ def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _common_prefix(before: Sequence[Message], now: Sequence[Message]) -> int:
-    """Length of the common prefix by identity: messages are frozen, and loops append to one list."""
-    if len(before) <= len(now) and all(map(operator.is_, before, now)):
+def _common_prefix(before: list[Message], now: Sequence[Message]) -> int:
+    """Length of the common prefix. Messages are frozen and loops append to one list, so this mostly compares a list
+    with itself, which lists do by identity and fast."""
+    if list(now[: len(before)]) == before:
         return len(before)
     return next(
         (i for i, (a, b) in enumerate(zip(before, now, strict=False)) if a is not b),
