@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rich.cells import chop_cells
+
 from trellis.models.messages import ToolCall
 from trellis.runs import text
 from trellis.runs.errors import RunStopped, UsageError
@@ -21,6 +23,9 @@ from trellis.scaffolds.approval import Approve, Decision, Policy, Rule
 
 SHOWN_CHARS = 20_000
 """How much of one argument is shown; the middle of a longer one is left out, with a notice."""
+
+UNKNOWN_COLUMNS = 80
+"""Of a terminal that does not tell its width."""
 
 QUESTION = "allow it? [y] yes  [n REASON] no  [a] always, exactly this call  [q] stop the run: "
 
@@ -60,7 +65,8 @@ class Approvals:
             if name in self._always:
                 return Decision(True, "always allowed", "user")
             with self._aside():
-                word, reason = await _answer(described(episode, call, branch))
+                columns = os.get_terminal_size(sys.stderr.fileno()).columns or UNKNOWN_COLUMNS
+                word, reason = await _answer(described(episode, call, branch, columns))
             if word == "q":
                 self._stopped = True
                 raise RunStopped("stopped at a question of approval")
@@ -71,16 +77,22 @@ class Approvals:
             return Decision(word != "n", reason, "user")
 
 
-def described(episode: Key, call: ToolCall, branch: str) -> str:
-    """What is asked about. Whatever a model wrote is made visible and stands behind a bar: it can neither steer the
-    terminal nor pass for the question."""
+def described(episode: Key, call: ToolCall, branch: str, columns: int) -> str:
+    """What is asked about, on a terminal of so many columns. Whatever a model wrote is made visible and stands behind a
+    margin, on every line: it can neither steer the terminal nor pass for the question."""
     where = f"{episode.agent} at {episode.benchmark} {episode.task}, epoch {episode.epoch}, branch {branch}"
-    lines = ["", f"approval: {text.line(where)}", f"  {text.line(call.name)}"]
+    lines = ["", f"approval: {text.line(where)}", *_behind("  ", text.line(call.name), columns)]
     given = dict(call.arguments) or ({"(no JSON object)": call.malformed} if call.malformed else {})
     for name, value in given.items():
-        lines.append(f"  {text.line(str(name))}:")
-        lines += [f"  | {line}" for line in _shown(value).split("\n")]
+        lines += _behind("  ", f"{text.line(str(name))}:", columns)
+        lines += _behind("  | ", _shown(value), columns)
     return "\n".join(lines)
+
+
+def _behind(margin: str, content: str, columns: int) -> list[str]:
+    """The lines of `content` behind `margin`, none of them so long that the terminal would wrap it to its edge."""
+    room = max(2, columns - len(margin))
+    return [f"{margin}{piece}" for line in content.split("\n") for piece in chop_cells(line.expandtabs(), room) or [""]]
 
 
 def _shown(value: Any) -> str:

@@ -10,12 +10,14 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 from trellis.models.messages import ToolCall
 from trellis.runs.approval import QUESTION, described
@@ -29,10 +31,11 @@ SUMS = Path(__file__).parent / "parts" / "sums.py"
 class Terminal:
     """`trellis` on a pseudo-terminal of its own, as somebody at a keyboard has it. Standard output is a pipe."""
 
-    def __init__(self, folder: Path, *arguments: str, **environ: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, columns: int = 120, **environ: str) -> None:
         self.seen = ""
         self._read = 0
         self._master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (40, columns))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "trellis.runs.cli", *arguments],
             cwd=folder, stdin=slave, stderr=slave, stdout=subprocess.PIPE, text=True, start_new_session=True,
@@ -88,8 +91,8 @@ class Terminal:
 def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     opened: list[Terminal] = []
 
-    def start(*arguments: str, **environ: str) -> Terminal:
-        opened.append(Terminal(tmp_path, *arguments, **environ))
+    def start(*arguments: str, columns: int = 120, **environ: str) -> Terminal:
+        opened.append(Terminal(tmp_path, *arguments, columns=columns, **environ))
         return opened[-1]
 
     yield start
@@ -351,7 +354,7 @@ def test_a_wrong_rule_in_a_file_is_one_line(trellis: Callable[..., Any], tmp_pat
 def test_a_call_can_neither_steer_the_terminal_nor_pass_for_the_question() -> None:
     key = Key("b", "t\x1b[2J", "a", 1)
     evil = ToolCall("1", "shell\r\x1b[8m", {"command": f"x\x1b[2K\r\u202e\n{QUESTION}y\n", "n": 1})
-    shown = described(key, evil, "main")
+    shown = described(key, evil, "main", 200)
     assert "\x1b" not in shown
     assert "\r" not in shown
     assert "\u202e" not in shown
@@ -362,6 +365,26 @@ def test_a_call_can_neither_steer_the_terminal_nor_pass_for_the_question() -> No
 def test_a_long_argument_is_cut_with_a_notice_and_arguments_that_are_none_are_shown() -> None:
     key = Key("b", "t", "a", 1)
     assert "[... 30,000 characters are not shown ...]" in described(
-        key, ToolCall("1", "f", {"x": "y" * 50_000}), "main"
+        key, ToolCall("1", "f", {"x": "y" * 50_000}), "main", 200_000
     )
-    assert '  | {"x": ' in described(key, ToolCall("1", "f", {}, malformed='{"x": '), "main")
+    assert '  | {"x": ' in described(key, ToolCall("1", "f", {}, malformed='{"x": '), "main", 80)
+
+
+@pytest.mark.parametrize("filling", ["x", "\N{CJK UNIFIED IDEOGRAPH-65E5}", "\t"])
+def test_a_long_line_does_not_leave_its_margin(filling: str) -> None:
+    """A terminal goes on at its edge, where only a question stands."""
+    long = filling * 300 + QUESTION
+    shown = described(Key("b", "t", "a", 1), ToolCall("1", "f" + long, {long: long, "n": "\n\n"}), "main", 40)
+    for line in shown.split("\n")[2:]:
+        assert line.startswith("  ")
+        assert cell_len(line) <= 40
+        assert "\t" not in line
+    pieces = re.findall(r"^  \| (.*)", shown, re.MULTILINE)
+    assert "".join(pieces).rstrip() == long.expandtabs().rstrip()
+    assert shown.endswith("\n  n:\n  | \n  | \n  | ")
+
+
+def test_lines_are_as_long_as_the_terminal_is_wide(terminal: Callable[..., Terminal]) -> None:
+    at = terminal(*asker("--approve", "shell=ask", votes=1), columns=16)
+    assert "\r\n  | echo 0 >> st\r\n  | eps.txt\r\n" in at.answer("y")
+    assert at.finish()[0] == 0
