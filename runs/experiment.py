@@ -129,6 +129,8 @@ class EnvironmentChoice(_Settings):
         given = self.model_dump(exclude_none=True)
         if self.network == "full":
             given["allow"] = ()
+            if spec.setup_network is None:  # then it is online as well, and a list has nothing to add
+                given["setup_allow"] = None
         elif self.allow:
             given["network"] = "none"
         if self.kind == "auto":

@@ -31,7 +31,13 @@ class EpisodeGrader:
         self.judge_cost_usd: float | None = 0.0
 
     async def start(self, spec: EnvironmentSpec) -> Environment:
-        sealed = replace(self._of_run(spec), network=spec.network, allow=spec.allow)  # the agents' way out is not ours
+        sealed = replace(  # the agents' way out is not ours
+            self._of_run(spec),
+            network=spec.network,
+            allow=spec.allow,
+            setup_network=spec.setup_network,
+            setup_allow=spec.setup_allow,
+        )
         world = await self._start_world(sealed, label=self._label)
         self._worlds.append(world)
         return world

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +36,13 @@ def test_what_the_run_says_comes_before_what_the_task_says(
     assert (decided.network, decided.allow) == (network, allow)
 
 
+def test_a_network_for_everything_makes_a_list_for_set_up_needless() -> None:
+    setup = EnvironmentSpec(setup_allow=("pkg.test:443",))
+    assert EnvironmentChoice(network="full").of(setup) == EnvironmentSpec(network="full")
+    sealed_setup = EnvironmentSpec(setup_network="none", setup_allow=("pkg.test:443",))
+    assert EnvironmentChoice(network="full").of(sealed_setup) == replace(sealed_setup, network="full")
+
+
 @pytest.mark.parametrize(
     ("choice", "complaint"),
     [
@@ -52,11 +60,12 @@ def test_what_cannot_be_is_one_clear_line(choice: dict[str, Any], complaint: str
 
 
 async def test_the_agents_way_out_is_not_the_graders() -> None:
+    graders = EnvironmentSpec(image="graders", setup_allow=("pkg.test:443",))
     started: list[EnvironmentSpec] = []
 
     async def start(spec: EnvironmentSpec, /, **_: object) -> Any:
         started.append(spec)
 
     for choice in (EnvironmentChoice(network="full"), EnvironmentChoice(allow=("pkg.test:443",))):
-        await EpisodeGrader(cast(Episode, None), choice.of, "label", start).start(EnvironmentSpec(image="graders"))
-    assert started == [EnvironmentSpec(image="graders")] * 2
+        await EpisodeGrader(cast(Episode, None), choice.of, "label", start).start(graders)
+    assert started == [graders] * 2
