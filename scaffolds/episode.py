@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -114,26 +114,23 @@ class Episode:
 
             return await start_world(environment, label=label, snapshot=snapshot, on_event=happened)
 
-        def diverged(call: ToolCall, recorded: ToolResult, now: ToolResult) -> None:
-            recorder.event("divergence", "main", call=call.id, tool=call.name, recorded=recorded.text, now=now.text)
+        def diverged(branch: str, call: ToolCall, recorded: ToolResult, now: ToolResult) -> None:
+            recorder.event("divergence", branch, call=call.id, tool=call.name, recorded=recorded.text, now=now.text)
 
         by_name = {tool.spec.name: tool for tool in tools}
         world = World("main", by_name, start if environment else no_environment, diverged)
         shared = _Shared(recorder, models, seed, collect, by_name, environment is not None, approve)
         episode = cls("main", task, tools, budget, shared, world)
-        try:
+        async with AsyncExitStack() as leaving:  # all of it is done, whatever fails
+            leaving.callback(recorder.close)
+            if environment is not None:
+                leaving.push_async_callback(kinds.reap, label)
+            leaving.push_async_callback(shared.close_worlds)
+            for toolset in toolsets:
+                leaving.push_async_callback(toolset.close)
             for toolset in toolsets:
                 await episode._discover(toolset)
             yield episode
-        finally:
-            try:
-                for toolset in toolsets:
-                    await toolset.close()
-                await shared.close_worlds()
-                if environment is not None:
-                    await kinds.reap(label)
-            finally:
-                recorder.close()
 
     # --- effects ---
 

@@ -18,7 +18,8 @@ from trellis.tools.tool import Output, Tool, ToolError, ToolOfSet
 
 Start = Callable[[Snapshot | None, str], Awaitable[Environment]]
 """`start(snapshot, branch)`: the branch is where the log tells of what happens in it unasked."""
-Diverged = Callable[[ToolCall, ToolResult, ToolResult], None]
+Diverged = Callable[[str, ToolCall, ToolResult, ToolResult], None]
+"""`diverged(branch, call, recorded, now)`: a call that was made again gave another result."""
 
 
 class NoEnvironment:
@@ -164,7 +165,7 @@ class World:
             return  # what it did out there is done
         result, _ = await perform(self._tools, call, environment)
         if result.text != recorded.text:
-            self._diverged(call, recorded, result)
+            self._diverged(self._branch, call, recorded, result)
 
 
 def no_environment(_: Snapshot | None, __: str) -> Any:

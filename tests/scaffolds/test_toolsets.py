@@ -129,6 +129,23 @@ async def test_a_world_is_rebuilt_by_calls_that_act_in_it_alone(tmp_path: Path, 
     assert again.happened == (["notes__add {}", "close"] if in_world else ["close"])
 
 
+async def test_worlds_are_closed_also_where_a_toolset_is_not(tmp_path: Path) -> None:
+    class Stuck(Notes):
+        async def close(self) -> None:
+            raise RuntimeError("does not close")
+
+    workdirs: list[Path] = []
+
+    async def work() -> None:
+        async with episode(tmp_path, Stuck()) as opened:
+            workdirs.append(Path((await act(opened, "shell", command="pwd")).text))
+            assert workdirs[0].is_dir()
+
+    with pytest.raises(RuntimeError, match="does not close"):
+        await work()
+    assert not workdirs[0].exists()
+
+
 async def test_two_tools_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="two tools are called shell; give the server notes another name"):
         async with episode(tmp_path, Notes(offers=["shell"])):

@@ -115,13 +115,13 @@ async def test_branches_work_in_forks_and_hand_in_from_them(tmp_path: Path) -> N
 async def test_a_world_that_answers_differently_when_rebuilt_is_reported(tmp_path: Path) -> None:
     counter = tmp_path / "outside.txt"
     command = f"echo x >> {counter}; wc -l < {counter}"
-    async with episode(tmp_path / "e") as opened:
-        assert await shell(opened, command) == "1"
-    async with episode(tmp_path / "e") as opened:
-        assert await shell(opened, command) == "1"
-        await shell(opened, "true")
+    async with episode(tmp_path / "e") as opened, opened.branch("b") as branch:
+        assert await shell(branch, command) == "1"
+    async with episode(tmp_path / "e") as opened, opened.branch("b") as branch:
+        assert await shell(branch, command) == "1"
+        await shell(branch, "true")
     divergence = next(e for e in read(tmp_path / "e" / "trajectory.jsonl") if e["kind"] == "divergence")
-    assert (divergence["recorded"].strip(), divergence["now"].strip()) == ("1", "2")
+    assert (divergence["branch"], divergence["recorded"], divergence["now"]) == ("main/b", "1", "2")
 
 
 async def test_the_models_mistakes_become_results(tmp_path: Path) -> None:
