@@ -110,12 +110,6 @@ def make_plan(experiment: Experiment, *, only_to_score: bool = False) -> Plan:
     Raises:
         UsageError: a wrong name, option or task glob.
     """
-    if (
-        not only_to_score
-        and any((*experiment.mcp, *agent.mcp) for agent in experiment.agents)
-        and find_spec("mcp") is None
-    ):
-        raise UsageError("MCP servers need the extra mcp: pip install 'trellis-agents[mcp]'")
     models: dict[str, Model] = {}
     benchmarks = [_plan_benchmark(choice, experiment) for choice in experiment.benchmarks]
     agents = [PlannedAgent(choice, {} if only_to_score else _models(choice, models)) for choice in experiment.agents]
@@ -126,13 +120,15 @@ def make_plan(experiment: Experiment, *, only_to_score: bool = False) -> Plan:
         make_tools(agent.choice.tools or ())
     cells = [
         Cell(planned, agent, task, epoch, episode_seed(experiment.seed, planned.label, task.id, epoch),
-             _world(task, experiment), (*experiment.mcp, *agent.choice.mcp))
+             _world(task, experiment), () if only_to_score else _servers(agent.choice, experiment))
         for epoch in range(1, experiment.epochs + 1)
         for planned in benchmarks
         for task in planned.tasks
         for agent in agents
         if agent.choice.meets(planned.choice)
     ]  # fmt: skip
+    for cell in cells:
+        _check_servers(cell)
     return Plan(experiment, tuple(cells))
 
 
@@ -196,6 +192,25 @@ def _plan_benchmark(choice: BenchmarkChoice, experiment: Experiment) -> PlannedB
 
 def _world(task: Task, experiment: Experiment) -> EnvironmentSpec | None:
     return task.environment and experiment.environment.of(task.environment)
+
+
+def _servers(choice: AgentChoice, experiment: Experiment) -> tuple[McpServer, ...]:
+    """The oracle and the noop agent use no tools: nothing is started to ask what there are."""
+    if resolve("scaffold", choice.scaffold) in (Oracle, Noop):
+        return ()
+    return (*experiment.mcp, *choice.mcp)
+
+
+def _check_servers(cell: Cell) -> None:
+    """Raises UsageError: the extra is missing, or there is no world to start a server in."""
+    if cell.mcp and find_spec("mcp") is None:
+        raise UsageError("MCP servers need the extra mcp: pip install 'trellis-agents[mcp]'")
+    for server in cell.mcp:
+        if server.in_world and cell.environment is None:
+            raise UsageError(
+                f"MCP server {server.name} is started in the world of a task, and {cell.planned.label} {cell.task.id} "
+                'has none: say where = "host" in an experiment file, or leave it out'
+            )
 
 
 def _models(choice: AgentChoice, loaded: dict[str, Model]) -> dict[str, Model]:

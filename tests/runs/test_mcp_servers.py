@@ -43,12 +43,34 @@ def test_a_run_with_a_server(trellis: Trellis, sums: str, tmp_path: Path) -> Non
 @pytest.mark.skipif(importlib.util.find_spec("mcp") is None, reason="the extra mcp is not installed")
 def test_a_server_that_does_not_start_is_a_fault(trellis: Trellis, sums: str) -> None:
     ran = trellis(
-        "run", f"{sums}:Sums:world", "--scaffold", "noop", "--env", "local", "--limit", "1", "--retries", "0",
-        "--mcp", "t=no-such-program", "--json",
+        "run", f"{sums}:Sums:world", "--scaffold", f"{sums}:Asker", "--model", f"{sums}:Adder", "--env", "local",
+        "--limit", "1", "--retries", "0", "--mcp", "t=no-such-program", "--json",
     )  # fmt: skip
     assert ran.status == 1
     (line,) = (Path(ran.document["run"]) / "results.jsonl").read_text().splitlines()
     assert "the MCP server t cannot be used: did not start: exit code 127" in json.loads(line)["fault"]
+
+
+def test_nothing_is_asked_for_agents_that_use_no_tools(trellis: Trellis, sums: str) -> None:
+    ran = trellis(
+        "run", f"{sums}:Sums:world", "--scaffold", "noop", "--scaffold", "oracle", "--env", "local", "--limit", "1",
+        "--retries", "0", "--mcp", "t=no-such-program", "--json",
+    )  # fmt: skip
+    assert ran.status == 0, ran.err
+    for log in Path(ran.document["run"]).glob("episodes/**/trajectory.jsonl"):
+        assert "discover" not in log.read_text()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mcp") is None, reason="the extra mcp is not installed")
+def test_a_server_needs_a_world_to_start_in(trellis: Trellis, sums: str, tmp_path: Path) -> None:
+    asker = ("--scaffold", f"{sums}:Asker", "--model", f"{sums}:Adder")
+    ran = trellis("run", f"{sums}:Sums:plain", *asker, "--mcp", "t=server")
+    assert ran.status == 2
+    assert ran.complaint == (
+        "trellis: MCP server t is started in the world of a task, and Sums:plain sum-0 has none: "
+        'say where = "host" in an experiment file, or leave it out'
+    )
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
