@@ -18,8 +18,8 @@ from trellis.runs.errors import UsageError
 from trellis.runs.flags import as_json
 
 EXTRAS = {
-    "mle": ("pandas", "sklearn", "yaml"), "swelancer": ("pytest",), "browser": ("playwright",), "mcp": ("mcp",),
-    "compose": ("yaml",),
+    "mle": ("matplotlib", "pandas", "sklearn", "yaml"), "swelancer": ("pytest",), "browser": ("playwright",),
+    "mcp": ("mcp",), "images": ("PIL",), "compose": ("yaml",),
 }  # fmt: skip
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 LOW_DISK_GB = 5.0

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from trellis.runs.commands_machine import EXTRAS
+
 ROOT = Path(__file__).parent.parent
 ROOMS = ("environments", "models", "tools", "trajectories", "scaffolds", "benchmarks", "runs")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -45,6 +47,13 @@ def test_pins_name_no_index_and_cover_what_is_declared() -> None:
         wanted += extra
     names = {re.split(r"[<>=!~ ;\[]", requirement)[0].lower() for requirement in wanted}
     assert names <= pinned
+
+
+def test_doctor_looks_for_every_extra() -> None:
+    extras = PROJECT["project"]["optional-dependencies"]
+    assert {extra: len(modules) for extra, modules in EXTRAS.items()} == {
+        extra: len(packages) for extra, packages in extras.items() if extra != "dev"
+    }
 
 
 @pytest.fixture(scope="module")
