@@ -21,7 +21,7 @@ async def describe(spec: EnvironmentSpec) -> dict[str, Any]:
     cannot be found has None for a hash; the start of the world then says what is wrong with it."""
     phase = built.setup_phase(spec)
     with suppress(EnvironmentFault):
-        spec = replace(spec, kind=await resolve_kind(spec))  # type: ignore[arg-type]
+        spec = replace(spec, kind=await resolve_kind(spec))
     return {
         "kind": spec.kind,
         **await _origin(spec),

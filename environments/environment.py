@@ -7,7 +7,6 @@ first needed, so importing this module costs nothing.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -317,8 +316,9 @@ class Environment(Protocol):
 class EnvironmentSpec:
     """The recipe of a world."""
 
-    kind: Kind = "auto"
-    """`auto` takes docker if an engine and the image are there, else sandbox; `local` only when asked for by name."""
+    kind: str = "auto"
+    """`auto` takes docker if an engine and the image are there, else sandbox; `local` only when asked for by name, and
+    so are the kinds of other packages."""
     image: str = ""
     """Docker image; empty means the Trellis base image."""
     resources: Resources = field(default_factory=Resources)
@@ -370,8 +370,8 @@ class EnvironmentSpec:
             EnvironmentUnavailable: this machine cannot provide the kind.
             EnvironmentFault: starting or set-up failed.
         """
-        from trellis.environments.kinds import MODULES, resolve_kind
+        from trellis.environments.kinds import module_of, resolve_kind
 
-        module = importlib.import_module(MODULES[await resolve_kind(self)])
+        module = module_of(await resolve_kind(self))
         environment: Environment = await module.start(self, label=label, snapshot=snapshot, on_event=on_event)
         return environment

@@ -7,6 +7,7 @@ import importlib
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from trellis.environments import store
 from trellis.environments.built import Cache
@@ -17,7 +18,9 @@ MODULES = {
     "docker": "trellis.environments.docker.world",
     "local": "trellis.environments.local",
 }
-"""Where each kind's `start` is."""
+"""Where `start` and `release` of our own kinds are."""
+ENTRY_POINTS = "trellis.environments"
+"""The group in which installed packages name the modules of theirs."""
 PROBE_TIMEOUT_S = 60.0
 
 
@@ -28,6 +31,23 @@ class KindFacts:
     kind: str
     available: bool
     reason: str = ""
+
+
+def module_of(kind: str) -> Any:
+    """The module with the `start` and `release` of a kind of world.
+
+    Raises:
+        EnvironmentUnavailable: there is no such kind.
+    """
+    from importlib.metadata import entry_points
+
+    if kind in MODULES:
+        return importlib.import_module(MODULES[kind])
+    theirs = entry_points(group=ENTRY_POINTS)
+    if kind not in theirs.names:
+        there = ", ".join([*MODULES, *sorted(theirs.names)])
+        raise EnvironmentUnavailable(f"there is no kind of world called {kind!r} (known: {there})")
+    return theirs[kind].load()
 
 
 async def resolve_kind(spec: EnvironmentSpec) -> str:
@@ -120,7 +140,7 @@ async def engine_facts() -> dict[str, str]:
 
 async def release(snapshot: Snapshot) -> None:
     """See Snapshot.release."""
-    await importlib.import_module(MODULES[snapshot.kind]).release(snapshot)
+    await module_of(snapshot.kind).release(snapshot)
 
 
 async def _docker_reason(image: str) -> str:

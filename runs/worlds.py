@@ -61,9 +61,7 @@ async def _try(spec: EnvironmentSpec) -> str:
 
         await project_of(spec)
     if kind != "local" and not (spec.dockerfile or spec.compose):
-        world = await EnvironmentSpec(kind=kind, image=spec.image, runtime=spec.runtime).start(  # type: ignore[arg-type]
-            label="probe"
-        )
+        world = await EnvironmentSpec(kind=kind, image=spec.image, runtime=spec.runtime).start(label="probe")
         await world.close()
     return kind
 

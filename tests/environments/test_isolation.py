@@ -27,7 +27,7 @@ class Isolation:
     @classmethod
     async def world(cls) -> AsyncIterator[Environment]:
         limits = Resources(pids=60, memory_mb=256, cpus=1, disk_mb=64)
-        world = await EnvironmentSpec(kind=cls.kind, resources=limits).start(label=f"{LABEL}/isolation")  # type: ignore[arg-type]
+        world = await EnvironmentSpec(kind=cls.kind, resources=limits).start(label=f"{LABEL}/isolation")
         yield world
         await world.close()
 

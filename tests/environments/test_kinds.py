@@ -57,6 +57,45 @@ async def test_an_image_without_python_is_named(docker: None, tmp_path: Path) ->
         subprocess.run(["docker", "rmi", "trellis-test:empty"], stdout=subprocess.DEVNULL, check=True)
 
 
+async def test_a_kind_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "their_world.py").write_text(
+        """
+from dataclasses import replace
+from trellis.environments import local
+from trellis.environments.environment import EnvironmentSpec
+
+class TheirEnvironment(local.LocalEnvironment):
+    async def snapshot(self):
+        return replace(await super().snapshot(), kind="theirs")
+
+    async def _fork_from(self, snapshot):
+        return await start(self.spec, label=self._label, snapshot=snapshot)
+
+async def start(spec, *, label, snapshot=None, on_event=None):
+    ours = snapshot and replace(snapshot, kind="local")
+    world = await local.start(spec, label=label, snapshot=ours)
+    world.__class__ = TheirEnvironment
+    return world
+
+async def release(snapshot):
+    await local.release(replace(snapshot, kind="local"))
+"""
+    )
+    package = tmp_path / "their_package-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1\n")
+    (package / "entry_points.txt").write_text("[trellis.environments]\ntheirs = their_world\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    world = await EnvironmentSpec(kind="theirs", setup="echo made > file").start(label=f"{LABEL}/theirs")
+    assert type(world).__name__ == "TheirEnvironment"
+    fork = await world.fork()
+    assert await fork.read_file("file") == b"made\n"
+    for each in (world, fork):
+        await each.close()
+    with pytest.raises(EnvironmentUnavailable, match=r"no kind of world called 'thiers' \(known: .*docker, .*theirs\)"):
+        await EnvironmentSpec(kind="thiers").start(label=f"{LABEL}/theirs")
+
+
 def test_no_engine_is_one_line() -> None:
     code = (
         "import asyncio; from trellis.environments import kinds; from trellis.environments.environment import *\n"

@@ -57,7 +57,7 @@ def events() -> Events:
 
 @asynccontextmanager
 async def world_of(kind: str, events: Events, *allow: str, **more: Any) -> AsyncIterator[Environment]:
-    spec = EnvironmentSpec(kind=kind, allow=allow, **more)  # type: ignore[arg-type]
+    spec = EnvironmentSpec(kind=kind, allow=allow, **more)
     world = await spec.start(label=LABEL, on_event=lambda what, facts: events.append((what, dict(facts))))
     try:
         yield world
