@@ -3,8 +3,11 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from trellis.environments.environment import Environment, EnvironmentSpec
 
 Trellis = Callable[..., "Ran"]  # type: ignore[name-defined]  # noqa: F821
 
@@ -155,6 +158,41 @@ def test_a_world_of_ones_own(trellis: Trellis, sums: str) -> None:
     assert ran.status == 0, ran.err
     lines = [json.loads(line) for line in (Path(ran.document["run"]) / "results.jsonl").read_text().splitlines()]
     assert [line["score"]["evidence"]["steps"] for line in lines] == ["3", "3"]
+
+
+def test_worlds_are_started_ahead_and_only_so_many_at_a_time(
+    trellis: Trellis, sums: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way, most, labels = 0, 0, []
+    start = EnvironmentSpec.start
+
+    async def watched(self: EnvironmentSpec, *, label: str, **rest: Any) -> Environment:
+        nonlocal under_way, most
+        labels.append(label)
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await start(self, label=label, **rest)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(EnvironmentSpec, "start", watched)
+    ran = trellis(
+        "run", f"{sums}:Sums:world", "--scaffold", f"{sums}:Asker", "--model", f"{sums}:Adder", "--env", "local",
+        "-S", "votes=1", "--jobs", "4", "--starts", "1", "--warm", "2", "--json",
+    )  # fmt: skip
+    assert ran.status == 0, ran.err
+    run = Path(ran.document["run"])
+    assert most == 1
+    assert f"{run.name}/warm" in labels
+    assert len(labels) == ran.document["episodes"] == 4, "each world was used, also those that were started ahead"
+    assert "starts = 1\nwarm = 2\n" in (run / "experiment.toml").read_text()
+
+
+def test_the_oracle_does_all_browser_tasks(trellis: Trellis) -> None:
+    ran = trellis("run", "browser:sample", "--scaffold", "oracle", "--env", "local", "--json")
+    assert ran.status == 0, ran.err
+    assert (ran.document["episodes"], ran.document["metrics"]["score"]) == (30, 1.0)
 
 
 def test_score_again_from_what_was_handed_in(
