@@ -18,7 +18,7 @@ from trellis.environments.environment import EnvironmentSpec, Resources
 from trellis.environments.network.allow import check_policy
 from trellis.runs import toml
 from trellis.runs.errors import UsageError, known
-from trellis.runs.options import problems
+from trellis.runs.options import message, problems
 from trellis.runs.registry import anchored, split_benchmark
 from trellis.scaffolds.approval import Rule
 from trellis.scaffolds.budget import Budget
@@ -260,7 +260,14 @@ def read(path: Path) -> Experiment:
     try:
         return _anchor(Experiment.model_validate(settings), path.parent)
     except ValidationError as error:
-        raise UsageError("; ".join(_place(path, text, e) for e in error.errors())) from None
+        raise UsageError("; ".join(_place(path, text, e) for e in _causes(error))) from None
+
+
+def _causes(error: ValidationError) -> list[Any]:
+    """Its errors without those that only follow: a list is too short once a wrong member is taken out of it."""
+    errors = error.errors()
+    wrong = {e["loc"][:depth] for e in errors for depth in range(len(e["loc"]))}
+    return [e for e in errors if e["type"] != "too_short" or e["loc"] not in wrong]
 
 
 def _place(path: Path, text: str, error: Any) -> str:
@@ -271,10 +278,9 @@ def _place(path: Path, text: str, error: Any) -> str:
 
 def _problem(error: Any) -> str:
     what = ".".join(map(str, error["loc"])) or "experiment"
-    message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
-        message = f"no such setting{known(str(error['loc'][-1]), _settings_at(error['loc'][:-1]))}"
-    return f"{what}: {message}"
+        return f"{what}: no such setting{known(str(error['loc'][-1]), _settings_at(error['loc'][:-1]))}"
+    return f"{what}: {message(error)}"
 
 
 def _settings_at(path: tuple[str | int, ...]) -> list[str]:

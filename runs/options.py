@@ -61,9 +61,18 @@ def build(factory: Callable[..., Any], options: Mapping[str, Any], what: str) ->
 
 def problems(error: Any) -> str:
     """A pydantic ValidationError as one line."""
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {_lower(e['msg'])}" for e in error.errors())
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {_lower(message(e))}" for e in error.errors())
 
 
-def _lower(message: str) -> str:
-    message = message.removeprefix("Value error, ")
-    return message[:1].lower() + message[1:]
+_SHAPES = {"tuple_type": "Input should be a list", "model_type": "Input should be a table",
+           "dict_type": "Input should be a table"}  # fmt: skip
+
+
+def message(error: Any) -> str:
+    """What one of a ValidationError's errors says, in the words of TOML."""
+    said: str = _SHAPES.get(error["type"], error["msg"])
+    return said.removeprefix("Value error, ")
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -64,7 +64,8 @@ def line_of(text: str, path: Sequence[str | int]) -> int | None:
             if header[1] == "[[":
                 counts[name] = counts.get(name, -1) + 1
             table = _indexed(name, counts)
-            if table and tuple(path[: len(table)]) == table:
+            shared = min(len(table), len(path))
+            if shared and tuple(path[:shared]) == table[:shared] and (best is None or shared == len(table)):
                 best = number
         elif (
             (setting := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*=", line))

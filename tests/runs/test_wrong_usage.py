@@ -97,6 +97,9 @@ def test_one_line_and_nothing_written(
         ("epochs = 2", "epochs = 0", "line 1: epochs: Input should be greater than or equal to 1"),
         ("epochs = 2", "epoch = 2", "line 1: epoch: no such setting; did you mean epochs?"),
         ('scaffold = "noop"', 'scafold = "noop"', "line 7: agents.0.scaffold: Field required"),
+        ("epochs = 2", 'approval = "shell"', "line 1: approval: Input should be a list"),
+        ("epochs = 2", 'approval = ["shell"]', "line 1: approval.0: Input should be a table"),
+        ("[budget]", "[[budget]]", "line 17: budget: Input should be a table"),
         ('name = "second"', 'nam = "second"', "line 11: agents.1.nam: no such setting; did you mean name?"),
         ("steps = 7", "steps = 7\nstpes = 8", "line 19: budget.stpes: no such setting; did you mean steps?"),
         ("steps = 7", 'steps = "seven"', "line 18: budget.steps: Input should be a valid integer"),
@@ -118,6 +121,18 @@ def test_a_wrong_experiment_file_names_the_line(
     assert ran.status == 2
     assert complaint in ran.complaint
     assert [path.name for path in tmp_path.iterdir()] == ["experiment.toml"]
+
+
+def test_what_only_follows_from_another_mistake_is_not_said(trellis: Trellis, sums: str, tmp_path: Path) -> None:
+    (tmp_path / "e.toml").write_text(f'benchmarks = ["{sums}:Sums:plain"]\n[[agents]]\nscaffold = 3\n')
+    assert (
+        trellis("run", "e.toml").complaint
+        == "trellis: e.toml, line 3: agents.0.scaffold: Input should be a valid string"
+    )
+    (tmp_path / "e.toml").write_text(f'benchmarks = ["{sums}:Sums:plain"]\nagents = []\n')
+    assert trellis("run", "e.toml").complaint.startswith(
+        "trellis: e.toml, line 2: agents: Tuple should have at least 1"
+    )
 
 
 def test_the_good_file_runs_and_flags_add_to_it(trellis: Trellis, sums: str, tmp_path: Path) -> None:
