@@ -122,7 +122,7 @@ async def _leaving_nothing(work: Awaitable[None], label: str, plan: Plan, pool: 
     from trellis.models import catalog
 
     await reap(label)
-    pool.expect(cell.environment for cell in cells if cell.environment is not None)
+    pool.expect(cell.environment for cell in cells if cell.environment is not None and cell.agent.acts)
     try:
         await work
     finally:

@@ -46,6 +46,11 @@ class PlannedAgent:
     def name(self) -> str:
         return self.choice.name
 
+    @property
+    def acts(self) -> bool:
+        """The oracle and the noop agent use no tools: no world and no server is started for them."""
+        return resolve("scaffold", self.choice.scaffold) not in (Oracle, Noop)
+
     def scaffold(self, benchmark: Benchmark) -> Scaffold:
         """A scaffold of its own for each episode, for it may keep state."""
         return make_scaffold(self.choice, benchmark)
@@ -120,7 +125,8 @@ def make_plan(experiment: Experiment, *, only_to_score: bool = False) -> Plan:
         make_tools(agent.choice.tools or ())
     cells = [
         Cell(planned, agent, task, epoch, episode_seed(experiment.seed, planned.label, task.id, epoch),
-             _world(task, experiment), () if only_to_score else _servers(agent.choice, experiment))
+             _world(task, experiment),
+             (*experiment.mcp, *agent.choice.mcp) if agent.acts and not only_to_score else ())
         for epoch in range(1, experiment.epochs + 1)
         for planned in benchmarks
         for task in planned.tasks
@@ -192,13 +198,6 @@ def _plan_benchmark(choice: BenchmarkChoice, experiment: Experiment) -> PlannedB
 
 def _world(task: Task, experiment: Experiment) -> EnvironmentSpec | None:
     return task.environment and experiment.environment.of(task.environment)
-
-
-def _servers(choice: AgentChoice, experiment: Experiment) -> tuple[McpServer, ...]:
-    """The oracle and the noop agent use no tools: nothing is started to ask what there are."""
-    if resolve("scaffold", choice.scaffold) in (Oracle, Noop):
-        return ()
-    return (*experiment.mcp, *choice.mcp)
 
 
 def _check_servers(cell: Cell) -> None:

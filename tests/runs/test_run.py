@@ -178,14 +178,15 @@ def test_worlds_are_started_ahead_and_only_so_many_at_a_time(
 
     monkeypatch.setattr(EnvironmentSpec, "start", watched)
     ran = trellis(
-        "run", f"{sums}:Sums:world", "--scaffold", f"{sums}:Asker", "--model", f"{sums}:Adder", "--env", "local",
-        "-S", "votes=1", "--jobs", "4", "--starts", "1", "--warm", "2", "--json",
+        "run", f"{sums}:Sums:world", "--scaffold", f"{sums}:Asker", "--scaffold", "noop", "--scaffold", "oracle",
+        "--model", f"{sums}:Adder", "-S", "Asker.votes=1", "--env", "local", "--jobs", "4", "--starts", "1",
+        "--warm", "2", "--json",
     )  # fmt: skip
     assert ran.status == 0, ran.err
     run = Path(ran.document["run"])
     assert most == 1
     assert f"{run.name}/warm" in labels
-    assert len(labels) == ran.document["episodes"] == 4, "each world was used, also those that were started ahead"
+    assert len(labels) == 4, "each world was used, also those that were started ahead, and noop and oracle need none"
     assert "starts = 1\nwarm = 2\n" in (run / "experiment.toml").read_text()
 
 
