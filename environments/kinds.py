@@ -33,21 +33,24 @@ class KindFacts:
     reason: str = ""
 
 
-def module_of(kind: str) -> Any:
-    """The module with the `start` and `release` of a kind of world.
+def places() -> dict[str, str]:
+    """The module with `start` and `release` of every kind of world: those of installed packages, and ours."""
+    from importlib.metadata import entry_points
 
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)} | MODULES
+
+
+def module_of(kind: str) -> Any:
+    """
     Raises:
         EnvironmentUnavailable: there is no such kind.
     """
-    from importlib.metadata import entry_points
-
-    if kind in MODULES:
-        return importlib.import_module(MODULES[kind])
-    theirs = entry_points(group=ENTRY_POINTS)
-    if kind not in theirs.names:
-        there = ", ".join([*MODULES, *sorted(theirs.names)])
-        raise EnvironmentUnavailable(f"there is no kind of world called {kind!r} (known: {there})")
-    return theirs[kind].load()
+    place = MODULES.get(kind) or places().get(kind)
+    if place is None:
+        raise EnvironmentUnavailable(
+            f"there is no kind of world called {kind!r} (known: {', '.join(sorted(places()))})"
+        )
+    return importlib.import_module(place)
 
 
 async def resolve_kind(spec: EnvironmentSpec) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trellis.environments.environment import EnvironmentSpec, Resources
+from trellis.environments.kinds import places
 from trellis.environments.network.allow import check_policy
 from trellis.runs import toml
 from trellis.runs.errors import UsageError, known
@@ -94,8 +95,9 @@ class AgentChoice(_Settings):
 class EnvironmentChoice(_Settings):
     """The kind of world every episode and every grader gets."""
 
-    kind: Literal["auto", "sandbox", "docker", "local"] = "auto"
-    """`auto` takes docker if an engine and the image are there, else sandbox; `local` only when asked for by name."""
+    kind: str = "auto"
+    """`auto` takes docker if an engine and the image are there, else sandbox; `local` only when asked for by name, and
+    so are the kinds of other packages."""
     image: str | None = None
     """Docker image instead of the tasks' own."""
     network: Literal["none", "full"] | None = None
@@ -110,6 +112,14 @@ class EnvironmentChoice(_Settings):
     inodes: int | None = Field(default=None, ge=1)
     """Files and folders that a world may add."""
     pids: int | None = Field(default=None, ge=1)
+
+    @field_validator("kind")
+    @classmethod
+    def _is_there(cls, kind: str) -> str:
+        there = ["auto", *places()]
+        if kind not in there:
+            raise ValueError(f"there is no kind of world called {kind!r}{known(kind, there)}")
+        return kind
 
     @field_validator("allow", mode="before")
     @classmethod

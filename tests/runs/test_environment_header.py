@@ -125,6 +125,22 @@ def test_the_header_of_a_run(trellis: Trellis, sums: str) -> None:
     assert header["environment"]["network"] == {"network": "none", "allow": []}
 
 
+def test_a_kind_of_world_of_another_package(
+    trellis: Trellis, sums: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "somebodys_package-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: somebodys-package\nVersion: 1\n")
+    (package / "entry_points.txt").write_text("[trellis.environments]\ntheirs = trellis.environments.local\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    command = ["--scaffold", f"{sums}:Asker", "-S", "votes=1", "--model", f"{sums}:Adder", "--limit", "1"]
+    ran = trellis("run", f"{sums}:Sums:world", *command, "--env", "theirs", "--json")
+    assert ran.status == 0, ran.err
+    (log,) = Path("runs").rglob("trajectory.jsonl")
+    assert json.loads(log.read_text().splitlines()[0])["environment"]["kind"] == "theirs"
+    assert trellis("run", str(Path(ran.document["run"], "experiment.toml")), "--json").status == 0
+
+
 @pytest.mark.docker
 @pytest.mark.slow
 def test_the_example_with_services_runs(trellis: Trellis, tmp_path: Path) -> None:
