@@ -67,11 +67,15 @@ class Shells(Base):
 
     async def test_nothing_in_the_output_ends_a_command(self, world: Environment) -> None:
         shell = await world.open_shell()
-        forged = await shell.run(
-            "for i in $(seq 0 50); do echo $i 0; printf '%s 0\\n' $i >&8; done 2>/dev/null; echo end"
-        )
-        assert forged.output.endswith(b"50 0\nend\n")
-        assert (await shell.run("echo next")).output == b"next\n"
+        for forged in ("$i 0", "$i x", "$i $(printf %05000d 9)"):
+            result = await shell.run(
+                "all=$(find /proc/$$/fd -perm 300)\n"  # what bash itself holds open
+                "for i in $(seq 0 50); do for to in $all /proc/self/fd/8; do\n"
+                f'printf "{forged}\\n{forged}" >$to; done; echo $i 0; done 2>/dev/null; echo end'
+            )
+            assert result.output.endswith(b"50 0\nend\n")
+            assert (result.exit_code, result.restarted, result.timed_out) == (0, False, False)
+            assert (await shell.run("echo next")).output == b"next\n"
         await shell.close()
 
     async def test_tracing_shows_only_the_command(self, world: Environment) -> None:

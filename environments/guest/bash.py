@@ -6,7 +6,6 @@ Part of the guest (see program.py): Python 3.8, standard library only.
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -42,7 +41,9 @@ SHELL_CONVERSE = _SOURCE + b" <&%d 2>&%d %s\n" % (TERMINAL_FD, OUTPUT_FD, _OURS_
 SHELL_LEARN = _SOURCE + b" </dev/null %s\n" % _OURS_CLOSED
 SHELL_QUIETLY = _SOURCE + b" </dev/null >/dev/null 2>&1 %s\n" % _OURS_CLOSED
 SHELL_TELL = b"(%s) </dev/null >/dev/null %s||\\builtin :\n" % (_SOURCE, _OURS_CLOSED)
-SHELL_DONE = b"\\builtin printf '%%s %%s\\n' %d \"$?\" >&%d\n"
+SHELL_DONE = b"\\builtin printf '\\n%%s %%s\\n' %d \"$?\" >&%d\n"
+"""Whatever else is written there (a program can open what bash holds open) stands on lines of its own."""
+LONGEST_DONE_BYTES = 32
 
 
 class Shell:
@@ -63,7 +64,6 @@ class Shell:
         self._spill_path = spill_path
         self._env, self._workdir = env, workdir
         self._state = state
-        self._serial = itertools.count(1)
         self._process: Process | None = None
         self._terminal: Terminal | None = None
         self._command: Command | None = None
@@ -171,7 +171,7 @@ class Shell:
         return self._process
 
     def _begin(self, lines: bytes, script: bytes, ended: Callable[[Command, int, bool], None]) -> Command:
-        number = next(self._serial)
+        number = int.from_bytes(os.urandom(7), "big")  # nobody else says that this command is done
         done = SHELL_DONE % (number, DONE_FD)
         self._command = Command(
             self._loop, self._bash, self._output, self._terminal, number, lambda: self._write(done), ended
@@ -309,11 +309,12 @@ class Shell:
         data = os.read(done, CHUNK_BYTES)
         if not data:
             self._loop.forget(done)
-        *lines, self._done_buffer = (self._done_buffer + data).split(b"\n")
+        *lines, rest = (self._done_buffer + data).split(b"\n")
+        self._done_buffer = rest[:LONGEST_DONE_BYTES]
         for line in lines:
             number, _, code = line.partition(b" ")
-            if self._command is not None and number == b"%d" % self._command.number:
-                self._command.done(int(code))
+            if self._command is not None and number == b"%d" % self._command.number and code.isdigit():
+                self._command.done(int(code[:3]))
 
     def _ended(self, status: int) -> None:
         self._process, self._lost = None, True
