@@ -49,15 +49,16 @@ class ByteStream:
         return data
 
     async def write(self, data: bytes) -> None:
-        """Send bytes; waits while the window is full.
+        """Send bytes; waits while the window is full. What nobody can read any more is thrown away.
 
         Raises:
             EnvironmentFault: the world is gone.
         """
         view = memoryview(data)
         while view and not self._writing_ended:
-            while self._credit == 0:
+            if self._credit == 0:
                 await self._change()
+                continue
             self._check()
             size = min(len(view), self._credit)
             self._credit -= size
@@ -102,6 +103,8 @@ class ByteStream:
             self.unread = self._writing_ended = True
         elif what == "ended":
             self.result = (facts["result"], payload)
+        elif what == "closed":
+            self._ended = self._writing_ended = True
         else:
             self._ended = True
         self._wake()

@@ -194,10 +194,10 @@ class Channel:
         number, what = header["stream"], header["what"]
         if what == "opened":
             self.on_stream(self.stream(number), header["facts"])
-        elif what == "closed":
-            self._streams.pop(number, None)
         elif number in self._streams:
             self._streams[number].hear(what, payload, header)
+            if what == "closed":
+                del self._streams[number]
 
     def _log(self) -> str:
         tail = self._log_tail().strip()
@@ -321,8 +321,6 @@ class ChannelEnvironment:
         except asyncio.CancelledError:
             await asyncio.shield(process.close())
             raise
-        except OSError as error:  # the world has used up its processes or files: as if it had ended at once
-            process.refuse(f"{command[0]} cannot be started: {error.strerror}\n")
         return process
 
     async def open_shell(self, name: str = "main") -> Shell:

@@ -49,9 +49,3 @@ class ChannelProcess:
                 await self._channel.request("cancel", target=self._number)
             self._stream.close()
             await self._stream.until_ended()
-
-    def refuse(self, why: str) -> None:
-        """It could not even begin."""
-        facts = {"exit_code": 126, "signal": None, "duration_s": 0.0, "spilled": ()}
-        self._stream.hear("ended", why.encode(), {"result": facts})
-        self._stream.hear("end", b"", {})

@@ -69,6 +69,19 @@ class Processes(Base):
                 await process.write(bytes(16 << 20))
         await process.close()
 
+    async def test_a_writer_is_not_held_up_by_a_program_that_is_gone(self, world: Environment) -> None:
+        data = bytes(4 << 20)
+        ended = await world.open_process(["true"])
+        assert (await ended.wait()).ok
+        closing = await world.open_process(["sleep", "600"])
+        closed_meanwhile = asyncio.create_task(closing.write(data))
+        await asyncio.sleep(0.1)
+        await closing.close()
+        async with asyncio.timeout(60):
+            await ended.write(data)
+            await closed_meanwhile
+            await closing.write(data)
+
     async def test_signals_reach_the_program(self, world: Environment) -> None:
         script = (
             "import os, signal, time\n"

@@ -24,7 +24,7 @@ import struct
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -220,10 +220,7 @@ class Guest:
         """A command whose input and output are a stream of this number; its end is told on the stream as well."""
         began_s = time.monotonic()
 
-        def ended(status: int) -> None:
-            del self._commands[number], self._errors[number]
-            code, killer = exit_code(status)
-            text, spilled = errors.take(last=True)
+        def tell_end(code: int, killer: int | None, text: bytes, spilled: Sequence[str] = ()) -> None:
             result = {
                 "exit_code": code,
                 "signal": killer,
@@ -231,17 +228,27 @@ class Guest:
                 "spilled": spilled,
             }
             self._channel.send({"stream": number, "what": "ended", "result": result}, text)
+
+        def ended(status: int) -> None:
+            del self._commands[number], self._errors[number]
+            tell_end(*exit_code(status), *errors.take(last=True))
             if number in self._streams:
                 self._streams[number].end()  # nobody reads what the host still sends
             self._maybe_gone(number)
 
         with ExitStack() as passed, ExitStack() as ours:
             files = {}
-            files[0], sink = pipe(passed, ours)
-            source, files[1] = pipe(ours, passed)
-            error_read, files[2] = pipe(ours, passed)
-            folder = os.path.join(self.workdir, cwd or "")
-            process = self.launcher.start(command, {**self.env, **env}, folder, files, ended)
+            try:
+                files[0], sink = pipe(passed, ours)
+                source, files[1] = pipe(ours, passed)
+                error_read, files[2] = pipe(ours, passed)
+                folder = os.path.join(self.workdir, cwd or "")
+                process = self.launcher.start(command, {**self.env, **env}, folder, files, ended)
+            except OSError as error:  # the world has used up its processes or files: as if it had ended at once
+                tell_end(126, None, f"{command[0]} cannot be started: {error.strerror}\n".encode())
+                self._maybe_gone(number)
+                answer({})
+                return
             ours.pop_all()
         self._commands[number] = process
         errors = self._errors[number] = Capture(self.loop, error_read, self.spill_path)
