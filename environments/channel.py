@@ -160,6 +160,7 @@ class Channel:
             await self._writer.drain()
 
     async def _receive(self) -> None:
+        cause = ""
         try:
             while True:
                 header_size, payload_size = FRAME.unpack(await self._reader.readexactly(FRAME.size))
@@ -170,9 +171,11 @@ class Channel:
                 self._hear(header, payload)
         except (OSError, EOFError, ValueError, LookupError, TypeError) as error:  # or it talks nonsense
             cause = "" if isinstance(error, EOFError) else f" ({error})"
-            self._dead = (
-                f"{self._name} is gone: closed" if self._closing else f"{self._name} is gone{cause}{self._log()}"
-            )
+        finally:  # also when this is cancelled
+            self._break_off(f"{self._name} is gone" + (": closed" if self._closing else cause + self._log()))
+
+    def _break_off(self, why: str) -> None:
+        self._dead = why
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(EnvironmentFault(self._dead))
@@ -183,8 +186,6 @@ class Channel:
     def _hear(self, header: Mapping[str, Any], payload: bytes) -> None:
         if "stream" in header:
             self._hear_of_stream(header, payload)
-        elif "event" in header:
-            self.on_event(header["event"], header["facts"])
         else:
             answer = self._waiting.pop(header["id"], None)
             if answer is not None and not answer.done():
@@ -193,7 +194,8 @@ class Channel:
     def _hear_of_stream(self, header: Mapping[str, Any], payload: bytes) -> None:
         number, what = header["stream"], header["what"]
         if what == "opened":
-            self.on_stream(self.stream(number), header["facts"])
+            # in a turn of its own: what fails there is not a guest that talks nonsense
+            asyncio.get_running_loop().call_soon(self.on_stream, self.stream(number), header["facts"])
         elif number in self._streams:
             self._streams[number].hear(what, payload, header)
             if what == "closed":

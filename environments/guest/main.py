@@ -281,10 +281,6 @@ class Guest:
             self._portal.listen(number, **listener)
         answer({})
 
-    def tell(self, event: str, facts: Mapping[str, Any]) -> None:
-        """Report something that the host did not ask for."""
-        self._channel.send({"event": event, "facts": facts})
-
     def _maybe_gone(self, number: int) -> None:
         """Nothing more will be said of a stream when both its directions and its program have ended."""
         if number not in self._streams and number not in self._commands:

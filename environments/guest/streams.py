@@ -1,6 +1,6 @@
 """The guest's event loop: readable file descriptors, timers, captured output and supervised processes.
 
-Part of the guest (see guest.py): Python 3.8, standard library only.
+Part of the guest (see program.py): Python 3.8, standard library only.
 """
 # Plain calls: pathlib would cost a container an import.
 # ruff: noqa: PTH123

@@ -89,6 +89,37 @@ async def test_a_silent_guest_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> Non
     await channel.close()
 
 
+async def test_who_waits_for_a_silent_guest_is_told_when_it_is_closed() -> None:
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    channel = Channel("a guest", reader, writer, lambda: "")
+    waiting = [asyncio.create_task(action) for action in (channel.request("ping"), channel.stream(7).read())]
+    await asyncio.sleep(0)
+    await channel.close(timeout_s=0.1)
+    await channel.close()
+    done, _ = await asyncio.wait(waiting, timeout=60)
+    assert [str(task.exception()) for task in waiting if task in done] == ["a guest is gone: closed"] * 2
+    theirs.close()
+
+
+async def test_what_fails_on_a_stream_from_inside_is_not_blamed_on_the_guest() -> None:
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    channel = Channel("a guest", reader, writer, lambda: "")
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context["exception"]))
+    channel.on_stream = lambda _, facts: facts["no such fact"]
+    request = asyncio.create_task(channel.request("ping"))
+    await asyncio.sleep(0)
+    for frame in ({"stream": -1, "what": "opened", "facts": {}}, {"id": 1}):
+        header = json.dumps(frame).encode()
+        theirs.sendall(FRAME.pack(len(header), 0) + header)
+    await request
+    assert [type(failure) for failure in failures] == [KeyError]
+    theirs.close()
+    await channel.close()
+
+
 async def test_a_failing_guest_is_a_fault_that_shows_why() -> None:
     ours, theirs = socket.socketpair()
     reader, writer = await asyncio.open_connection(sock=ours)
