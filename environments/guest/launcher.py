@@ -79,6 +79,16 @@ class Launcher:
         """Is there a command that has not said its pid yet?"""
         return any(process.running and not process.supervisor for process in self._processes)
 
+    def all_killed(self) -> None:
+        """All in the world has just been killed. What ran has ended, and what comes next is not handed to those that
+        are still dying."""
+        for supervisor in self._idle:
+            supervisor.dismiss()
+        self._idle.clear()
+        for process in list(self._processes):
+            process.end(signal.SIGKILL)
+        self._lose_warm()
+
     def _forget_ended(self) -> None:
         self._supervisors = [pid for pid in self._supervisors if os.path.exists(f"/proc/{pid}")]
         self._processes = [
@@ -146,9 +156,18 @@ class Launcher:
         if self._warm is None:
             return
         self.warm_pid = int(self._warm.recv(CHUNK_BYTES) or b"0")
-        if not self.warm_pid:
+        if self.warm_pid:
+            self._start_all_held()
+        else:
+            self._lose_warm()
+
+    def _lose_warm(self) -> None:
+        if self._warm is not None:
             self._loop.forget(self._warm.detach())
-            self._warm = None
+        self._warm, self.warm_pid = None, 0
+        self._start_all_held()
+
+    def _start_all_held(self) -> None:
         held, self._held = self._held, []
         for start in held:
             start()
@@ -175,7 +194,7 @@ class _Supervisor:
     def run(self, process: Process, argv: list[str], env: dict[str, str], cwd: str, files: dict[int, int]) -> bool:
         """False if it cannot; it is not to be used again then."""
         if not request(self._socket, argv, env, cwd, files):
-            self._dismiss()
+            self.dismiss()
             return False
         self._process = process
         return True
@@ -200,17 +219,17 @@ class _Supervisor:
         if stays and len(self._idle) < KEPT:
             self._idle.append(self)
         else:
-            self._dismiss()
+            self.dismiss()
 
     def _died(self) -> None:
         """Somebody in the world killed it, and perhaps all of them: none that waits is trusted with a command."""
         for other in {self, *self._idle}:
-            other._dismiss()
+            other.dismiss()
         self._idle.clear()
         if self._process is not None:
             self._process.end(signal.SIGKILL)
 
-    def _dismiss(self) -> None:
+    def dismiss(self) -> None:
         self._loop.unwatch(self._socket.fileno())
         self._socket.close()
 

@@ -127,7 +127,7 @@ class Guest:
             self._handle(header, payload)
 
     def _handle(self, header: dict[str, Any], payload: bytes) -> None:
-        if self._pause.active and header["op"] not in ("thaw", "shutdown"):
+        if self._pause.active and header["op"] not in ("thaw", "kill_all", "shutdown"):
             self._held.append((header, payload))
             return
         number = header.pop("id")
@@ -379,12 +379,14 @@ class Guest:
         self._pause.when_known(lambda: answer({"running": self._pause.running()}))
 
     def _op_kill_all(self, _: int, answer: Answer, __: bytes, *, why: str) -> None:
-        """Kill all that runs, background processes too, in one call that no fork escapes; the world lives on."""
+        """Kill all that runs, background processes too, in one call that no fork escapes; the world lives on. Whatever
+        is asked for after this, or by those who hear of it, is not killed by it."""
         for errors in self._errors.values():
             errors.note(why.encode())
         for shell in self._shells.values():
             shell.note(why.encode())
         signal_all(signal.SIGKILL)
+        self.launcher.all_killed()
         answer({})
 
     def _op_shutdown(self, _: int, answer: Answer, __: bytes) -> None:

@@ -71,7 +71,8 @@ class Pause:
         self.when_known(all_known)
 
     def end(self, workdir: str, ended: Callable[[], None]) -> None:
-        """Call `ended` when all go on as before. This may be wanted while they are still being stopped."""
+        """Call `ended` when all go on; also what was stopped before. This may be wanted while they are still being
+        stopped."""
 
         def in_place() -> None:
             self.active = False
@@ -106,10 +107,11 @@ class Pause:
         ]
 
     def _stop(self) -> None:
-        signal_all(signal.SIGSTOP)
         deadline = time.monotonic() + STOP_S
+        signal_all(signal.SIGSTOP)
         while time.monotonic() < deadline and any(entry.state in "RS" for entry in others()):
             time.sleep(0.001)
+            signal_all(signal.SIGSTOP)  # where it is not one call for all, forks escape it
         self._stopped = True
         self._begun()
         if self._end_wanted is not None:

@@ -8,8 +8,8 @@ is allowed would break programs of tomorrow.
 A refused call fails with EPERM, or with ENOSYS where programs fall back on an older call; nothing is killed. Calls of
 another architecture (32-bit programs, x32) fail altogether, so that none of this can be bypassed by renumbering.
 
-Part of the guest (see program.py): Python 3.8, standard library only. In a container it comes on top of the engine's own
-filter, which with older engines lets io_uring through.
+Part of the guest (see program.py): Python 3.8, standard library only. In a container it comes on top of the engine's
+own filter, which with older engines lets io_uring through.
 """
 
 from __future__ import annotations

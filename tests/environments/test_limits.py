@@ -93,6 +93,39 @@ async def test_whoever_waits_is_told_why(isolated: Kind) -> None:
     await world.close()
 
 
+async def test_what_is_asked_for_after_a_kill_is_not_killed_by_it(kind: Kind) -> None:
+    world = await EnvironmentSpec(kind=kind, resources=Resources(disk_mb=20)).start(label=LABEL)
+    assert isinstance(world, ChannelEnvironment)
+    shell = await world.open_shell()
+    await shell.run("x=lost")
+    await world.write_file("script.py", b"print('alive')")
+    await asyncio.gather(*(world.exec("sleep 0.2") for _ in range(3)))  # whoever ran them waits for more
+    running = asyncio.create_task(world.exec("echo begun > begun; sleep 600"))
+    assert (await world.exec("until [ -s begun ]; do sleep 0.01; done")).ok
+    _, killed = world.channel.send("kill_all", why="killed: why\n")
+    in_shell = asyncio.create_task(shell.run("echo alive $x"))
+    commands = ("echo alive", "echo alive", ["python3", "script.py"])
+    after = await asyncio.gather(*(world.exec(command) for command in commands))
+    assert [result.text for result in after] == ["alive\n"] * 3
+    assert (await in_shell).output == b"alive\n"
+    assert killed.done()
+    assert ((await running).exit_code, (await running).stderr) == (137, b"killed: why\n")
+    await world.close()
+
+
+async def test_a_world_that_stands_still_can_be_killed(kind: Kind) -> None:
+    world = await EnvironmentSpec(kind=kind).start(label=LABEL)
+    assert isinstance(world, ChannelEnvironment)
+    running = asyncio.create_task(world.exec("sleep 600"))
+    assert (await world.exec("sleep 0.2")).ok
+    await world.channel.request("freeze")
+    await world.channel.request("kill_all", why="killed: why\n", timeout_s=1)
+    assert (await running).stderr == b"killed: why\n"
+    await world.channel.request("thaw")
+    assert (await world.exec("echo alive")).stdout == b"alive\n"
+    await world.close()
+
+
 async def test_a_world_that_does_not_stop_is_ended(isolated: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "OBEY_S", 0.5)
     world = await EnvironmentSpec(kind=isolated, resources=Resources(disk_mb=20)).start(label=LABEL)
