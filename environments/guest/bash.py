@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     Launch = Callable[[list[str], dict[int, int], Callable[[int], None]], Process]
 
 STATE_TIMEOUT_S = 10.0
+NOT_BEGUN = {"timed_out": False, "restarted": False, "waiting": False, "duration_s": 0.0, "spilled": ()}
 NOT_TAKEN = b"[the shell of the snapshot could not be taken over, or not wholly]\n"
 SCRIPT_FD, OUTPUT_FD, DONE_FD, TERMINAL_FD = 6, 7, 8, 9
 SCRIPT = f"/proc/self/fd/{SCRIPT_FD}"
@@ -87,11 +89,11 @@ class Shell:
             answer({"refused": "a command that has not ended waits for input"})
             return
         self._coming = True
-        if self._busy:  # with a question of ours
-            self._loop.after(0.01, lambda: self.run(script, timeout_s, answer, interactive=interactive))
-            return
 
         def begin() -> None:
+            if not self._coming:
+                answer({**NOT_BEGUN, "exit_code": 128 + signal.SIGKILL})
+                return
             self._coming = False
             self._await(answer)
             status = SHELL_FALSE if self._status == 1 else SHELL_STATUS % self._status if self._status else b""
@@ -127,9 +129,10 @@ class Shell:
             command.interrupt(timed_out=False)
 
     def cancel(self) -> None:
-        """End the command that runs; nobody wants to know how."""
-        if self._command is not None:
-            self._command.interrupt(timed_out=True)
+        """End the command that runs, or do not begin the one that was asked for; nobody wants to know how."""
+        self._coming = False
+        if self._last is not None:
+            self._last.interrupt(timed_out=True)
 
     def tell_state(self, answer: Answer) -> None:
         """The state of this shell between commands, as the payload; nothing if there is a command, or none is told."""
@@ -229,6 +232,9 @@ class Shell:
 
     def _when_ready(self, then: Callable[[], None], answer: Answer) -> None:
         """Go on when there is a bash that can be interrupted, and that has taken over the state it was given."""
+        if self._busy:  # with a question of ours
+            self._loop.after(0.01, lambda: self._when_ready(then, answer))
+            return
         try:
             if self._process is None:
                 self._start()
@@ -293,8 +299,7 @@ class Shell:
 
     def _refuse(self, error: OSError, answer: Answer) -> None:
         self._coming = False
-        facts = {"exit_code": 126, "timed_out": False, "restarted": False, "waiting": False}
-        answer({**facts, "duration_s": 0.0, "spilled": []}, f"the shell cannot be started: {error.strerror}\n".encode())
+        answer({**NOT_BEGUN, "exit_code": 126}, f"the shell cannot be started: {error.strerror}\n".encode())
 
     def note(self, text: bytes) -> None:
         """Add a remark of ours to the output of the command that runs."""
