@@ -47,7 +47,11 @@ class Pool:
     ) -> Environment:
         """See EnvironmentSpec.start."""
         if snapshot is None and (taken := await self._take(spec)) is not None:
-            await taken.adopt(label, on_event)
+            try:
+                await taken.adopt(label, on_event)
+            except BaseException:
+                await taken.close()
+                raise
             return taken
         async with self._slots:
             return await spec.start(label=label, snapshot=snapshot, on_event=on_event)
@@ -58,27 +62,32 @@ class Pool:
         ready, self._ready = self._ready, []
         for warm in ready:
             warm.starting.cancel()
-        for warm in ready:
-            with suppress(asyncio.CancelledError, EnvironmentFault):
-                await (await warm.starting).close()
+        for error in await asyncio.gather(*map(_discard, ready), return_exceptions=True):
+            if error is not None:
+                raise error
 
     async def _take(self, spec: EnvironmentSpec) -> Environment | None:
         """A living warm world of this recipe, if there is one."""
+        was_expected = False
         while (warm := next((warm for warm in self._ready if warm.spec == spec), None)) is not None:
+            was_expected = True
             self._ready.remove(warm)
             self._refill()
             try:
                 world = await asyncio.shield(warm.starting)
                 if (await world.exec(["true"], timeout_s=PROBE_TIMEOUT_S)).ok:
                     return world
-                await world.close()
             except asyncio.CancelledError:
                 self._ready.append(warm)  # somebody else may need it
+                if self._closed:
+                    await self.close()
                 raise
             except EnvironmentFault:
-                continue
-        with suppress(ValueError):
-            self._expected.remove(spec)
+                pass
+            await _discard(warm)
+        if not was_expected:
+            with suppress(ValueError):
+                self._expected.remove(spec)
         self._refill()
         return None
 
@@ -90,3 +99,8 @@ class Pool:
     async def _start_warm(self, spec: EnvironmentSpec) -> Environment:
         async with self._slots:
             return await spec.start(label=self._label)
+
+
+async def _discard(warm: _Warm) -> None:
+    with suppress(asyncio.CancelledError, EnvironmentFault):
+        await (await warm.starting).close()

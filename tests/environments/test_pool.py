@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -121,4 +122,42 @@ async def test_nothing_is_left_of_worlds_nobody_took(tmp_path: Path, monkeypatch
     pool.expect([spec, replace(spec, env={"A": "b"}), replace(spec, setup="sleep 600")])
     await until(lambda: pool._ready[0].starting.done())
     await pool.close()
+    assert owners() == []
+
+
+async def test_nothing_is_left_of_worlds_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRELLIS_WORLDS", str(tmp_path / "worlds"))
+    pool = Pool(starts=2, warm=1, label=f"{LABEL}/warm")
+    spec, other = EnvironmentSpec(kind="local"), EnvironmentSpec(kind="local", env={"A": "b"})
+    pool.expect([spec, other, spec])
+    await until(lambda: pool._ready[0].starting.done())
+    broken = pool._ready[0].starting.result()
+    with pytest.raises(EnvironmentFault):
+        await broken.exec("kill -9 $(ps -o ppid= $PPID)")
+    world = await pool.start(spec, label=LABEL)
+    assert list(pool._expected) == [spec], "somebody else still needs one"
+    await world.close()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store, "relabel", full)
+    with pytest.raises(OSError, match="No space left"):
+        await pool.start(other, label=LABEL)
+    await pool.close()
+    assert owners() == []
+
+
+async def test_who_is_cancelled_after_the_end_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRELLIS_WORLDS", str(tmp_path / "worlds"))
+    pool = Pool(starts=1, warm=1, label=f"{LABEL}/warm")
+    spec = EnvironmentSpec(kind="local", setup="sleep 600")
+    pool.expect([spec])
+    await until(owners)
+    asking = asyncio.create_task(pool.start(spec, label=LABEL))
+    await until(lambda: not pool._ready)
+    await pool.close()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
     assert owners() == []
