@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from trellis.environments.guest.processes import exit_code
 from trellis.environments.guest.shell_command import Command
-from trellis.environments.guest.shell_state import pack, question, unpack
+from trellis.environments.guest.shell_state import LONGEST_ANSWER_BYTES, pack, question, unpack
 from trellis.environments.guest.streams import CHUNK_BYTES, Capture, Loop, Process, memory_file, pipe
 from trellis.environments.guest.terminal import Terminal
 
@@ -143,8 +143,9 @@ class Shell:
         else:
 
             def told(_: Command, __: int, last: bool) -> None:
-                told = b"" if last else os.pread(self._script, os.fstat(self._script).st_size, 0)
-                answer({}, pack(told, self._workdir) or b"")
+                size = 0 if last else os.fstat(self._script).st_size
+                told = os.pread(self._script, size, 0) if 0 < size <= LONGEST_ANSWER_BYTES else b""
+                answer({}, pack(told, self._workdir))
 
             self._begin(SHELL_TELL, question(SCRIPT, self._env), told).limit(STATE_TIMEOUT_S)
 

@@ -13,7 +13,11 @@ import os
 import re
 from collections.abc import Mapping
 
-LONGEST_VARIABLE_BYTES = 1 << 20
+LONGEST_VARIABLE_BYTES, LONGEST_STATE_BYTES = 1 << 20, 4 << 20
+LONGEST_ANSWER_BYTES = 32 << 20
+"""What bash may write in answer to a `question`; variables that are too long are part of it."""
+UNKNOWN = b"{}"
+"""The state of a shell that could not be told. `unpack` refuses it, so whoever should go on with it hears so."""
 SPECIAL = frozenset(
     [
         "_", "COPROC", "DIRSTACK", "EPOCHREALTIME", "EPOCHSECONDS", "EUID", "FUNCNAME", "GROUPS", "HISTCMD", "HOSTNAME",
@@ -58,11 +62,11 @@ def question(to: str, env: Mapping[str, str]) -> bytes:
     return _ASK % {b"to": to.encode(), b"environment": b"\n".join(lines)}
 
 
-def pack(told: bytes, workdir: str) -> bytes | None:
-    """The state, from what bash wrote in answer to a `question`; None if that was cut short."""
+def pack(told: bytes, workdir: str) -> bytes:
+    """The state, from what bash wrote in answer to a `question`; UNKNOWN if that was cut short or is too much."""
     sections = told.split(b"\0")
     if len(sections) < 10 or sections[-1] != b"end":
-        return None
+        return UNKNOWN
     traps, options, umask, folder, previous, arguments, aliases, functions, environment, *variables = sections[:-1]
     marks = environment.split()
     same = {mark[1:] for mark in marks if mark[:1] == b"="}
@@ -77,6 +81,8 @@ def pack(told: bytes, workdir: str) -> bytes | None:
         "rest": b"\n".join([umask, b"\\builtin set -- " + arguments, options, traps]),
         "left_out": b" ".join(left_out),
     }
+    if sum(map(len, state.values())) > LONGEST_STATE_BYTES:
+        return UNKNOWN
     return json.dumps({name: text.decode("latin-1") for name, text in state.items()}).encode()
 
 

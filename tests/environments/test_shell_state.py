@@ -13,7 +13,7 @@ import pytest
 
 from trellis.environments.channel import ChannelEnvironment
 from trellis.environments.environment import Environment, EnvironmentSpec, Kind, Shell
-from trellis.environments.guest.shell_state import LONGEST_VARIABLE_BYTES
+from trellis.environments.guest.shell_state import LONGEST_STATE_BYTES, LONGEST_VARIABLE_BYTES
 
 LABEL = f"test-{os.getpid()}"
 STATE = r"""
@@ -144,6 +144,14 @@ async def test_a_variable_of_any_length_is_carried_or_named(world: World) -> Non
         "[the shell of the snapshot: variables too long to be taken over: longer]\n"
         f"{LONGEST_VARIABLE_BYTES // 2} 0 kept\n"
     )
+
+
+@pytest.mark.parametrize("count", [LONGEST_STATE_BYTES // (LONGEST_VARIABLE_BYTES // 2) + 1, 80])
+async def test_a_state_with_no_limit_is_given_up_and_said(world: World, count: int) -> None:
+    half = f"long=$(head -c {LONGEST_VARIABLE_BYTES // 2} /dev/zero | tr '\\0' a)"
+    _, shell = await taken_over(world, f"{half}; for i in {{1..{count}}}; do declare v$i=$long; done")
+    result = await shell.run("echo works ${#long}")
+    assert result.output == (b"[the shell of the snapshot could not be taken over, or not wholly]\nworks 0\n")
 
 
 def _with(state: str, **members: str) -> str:
