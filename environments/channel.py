@@ -77,7 +77,7 @@ class Channel:
         self._dead: str | None = None
         self._closing = False
         self.on_event: OnEvent = ignore
-        """Is told what the guest reports without being asked."""
+        """Is told what happens in this world without having been asked for."""
         self.on_stream: OnStream = refuse_stream
         """Is given a stream that was opened inside, and what the guest says about it."""
         self._receiver = asyncio.create_task(self._receive(), name=f"receive from {name}")

@@ -30,7 +30,7 @@ from trellis.environments.variables import INTERPRETER_ENV
 
 
 class LocalEnvironment(ForkingEnvironment):
-    def __init__(self, spec: EnvironmentSpec, label: str, folder: Path, launched: Launched) -> None:
+    def __init__(self, spec: EnvironmentSpec, label: str, folder: Path, launched: Launched, on_event: OnEvent) -> None:
         log = folder / "guest.log"
         channel = Channel(
             "the local environment",
@@ -38,7 +38,7 @@ class LocalEnvironment(ForkingEnvironment):
             launched.writer,
             lambda: log.read_text("utf-8", "replace")[-2000:] if log.exists() else "",
         )
-        super().__init__(spec, channel, str(folder / "work"))
+        super().__init__(spec, channel, str(folder / "work"), on_event)
         self._label = label
         self._folder = folder
         self._launched = launched
@@ -97,7 +97,7 @@ async def start(
     try:
         await asyncio.to_thread(_make_folders, spec, folder, snapshot)
         launched = await launch(folder / "guest.log", jail=None, cgroups=(), preload=spec.preload)
-        world = LocalEnvironment(spec, label, folder, launched)
+        world = LocalEnvironment(spec, label, folder, launched, on_event)
     except BaseException:
         await asyncio.to_thread(store.remove, folder)
         raise
