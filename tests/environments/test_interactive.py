@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from trellis.environments.channel import ChannelEnvironment
 from trellis.environments.conformance.interactive import PROMPT_S, ask
 from trellis.environments.environment import Environment, EnvironmentSpec, Kind
 from trellis.environments.guest import waiting
@@ -172,3 +173,17 @@ async def test_the_kernel_s_word_for_it_is_read_where_the_call_is_not_told(monke
             await process.wait()
         os.close(master)
         os.close(slave)
+
+
+async def test_a_command_that_is_given_up_before_it_begins_does_not_run(world: Environment) -> None:
+    assert isinstance(world, ChannelEnvironment)
+    shell = await world.open_shell()
+    await world.channel.request("freeze")  # until it ends, nothing begins
+    task = asyncio.create_task(shell.run("touch ran; x=lost"))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await world.channel.request("thaw")
+    after = await shell.run('ls; echo "[$x]"')
+    assert (after.output, after.restarted) == (b"[]\n", False)
