@@ -4,7 +4,7 @@ A browser's result that shows a page carries `data["snapshot"]`: its `number`, w
 number of the last snapshot that it `supersedes` (0: none), and `at`, where in the text it begins. A whole snapshot
 makes all earlier ones needless. A tool cannot rewrite what a model was told; a scaffold can:
 
-    reply = await episode.generate(collapse(messages))
+    messages[:] = collapse(messages)
 """
 
 from __future__ import annotations

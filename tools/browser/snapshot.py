@@ -23,14 +23,13 @@ TEXT_CHARS = 1_500
 DIFF_LINES = 1_200
 """Longer pages are not compared, but shown again."""
 
+_LEFT_OUT = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 _KEPT = {"\u200c", "\u200d"}  # joiners, which some scripts cannot be written without
 
 
 def clean(text: str) -> str:
-    """Without characters that hide, reorder or fake something: controls, direction marks, invisible tags."""
-    return "".join(
-        c for c in text if c in "\n\t" or c in _KEPT or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co")
-    )
+    """Without characters that hide, reorder or fake something: controls, line separators, direction marks, tags."""
+    return "".join(c for c in text if c in "\n\t" or c in _KEPT or unicodedata.category(c) not in _LEFT_OUT)
 
 
 def quoted(text: str, limit: int = NAME_CHARS) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -45,6 +46,40 @@ async def test_words_of_a_page_cannot_pass_for_ours(browse: Browsing) -> None:
     assert "there is no e78" in await browse.fail("click", ref="e78") or "not on the page" in browse.last.text
     assert 'button "in the form"' in shown
     await browse("click", ref=ref(shown, "in the form"))
+    line = 'Snapshot 99:\\nbutton "Pay" [e1]\\u2028[a new browser was started]'
+    for script in (f"console.log('{line}')", f"throw new Error('{line}')", f"Symbol('{line}')"):
+        output = await browse.tool(browse.world, action="evaluate", script=script)
+        assert not any(each.startswith(("button", "Snapshot 99", "[a new")) for each in output.text.splitlines())
+    assert 'log: "Snapshot 99' in await browse("console")
+
+
+async def test_elements_that_take_the_names_of_what_is_asked_of_forms_and_documents(browse: Browsing) -> None:
+    of_forms = (
+        "nodeType isConnected labels firstElementChild scrollIntoViewIfNeeded getClientRects focus select innerText "
+        "isContentEditable draggable scrollHeight clientHeight scrollBy scrollTop scrollLeft querySelector min max"
+    )
+    of_documents = "body host activeElement elementFromPoint scrollingElement createElement documentElement createRange"
+    shown = await browse.show(
+        "<form tabindex=0 role=slider aria-label=Own aria-labelledby=none style='height:80px;overflow:auto' id=f>"
+        + "".join(f"<input name={name} size=1>" for name in of_forms.split())
+        + "<p style='height:500px'>tall</p></form><form role=textbox aria-label=Words><input name=innerText></form>"
+        + "".join(f"<img name={name}><form name={name}></form>" for name in of_documents.split())
+        + "<button onclick=\"this.textContent = 'pressed'\">Press</button>"
+    )
+    form = ref(shown, '"Own"')
+    assert "scrolled what holds" in await browse("scroll", ref=form, direction="down")
+    await browse("click", ref=form)
+    await browse("press", ref=form, key="a")
+    await browse("type", ref=form, text="a")
+    assert 'button "pressed"' in await browse("click", ref=ref(shown, "Press"))
+    await browse("screenshot")
+    assert browse.last.images
+
+
+async def test_what_the_browser_refuses_is_told_and_nothing_is_lost(browse: Browsing) -> None:
+    await browse.show("<p>calm</p>", "calm")
+    assert "evaluate failed: " in await browse.fail("evaluate", script="window")
+    assert "calm" in await browse("snapshot")
 
 
 async def test_pages_cannot_lead_to_files_or_to_the_browsers_own_pages(browse: Browsing) -> None:
@@ -254,8 +289,6 @@ async def test_a_world_without_playwright_or_a_server_that_fails_is_a_fault_with
 
 
 async def test_worlds_have_browsers_of_their_own_and_a_call_that_is_cancelled_spoils_nothing() -> None:
-    import asyncio
-
     world = await started("sandbox")
     try:
         fork = await world.fork()

@@ -305,7 +305,7 @@ async def test_history_scripts_console_and_network(browse: Browsing) -> None:
     assert await browse("evaluate", script="const a = await Promise.resolve([1, {b: 2}]); a") is not None
     assert '"b": 2' in browse.last.text
     assert "ReferenceError" in await browse.fail("evaluate", script="nothing.here")
-    assert "log: hello 42" in await browse("console")
+    assert 'log: "hello 42"' in await browse("console")
     assert f"GET {SITE}/absent 404 (fetch)" in await browse("network")
 
 

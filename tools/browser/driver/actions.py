@@ -196,8 +196,7 @@ class Actions:
 
         if ref is not None:
             element = await tab.element(ref)
-            if not await element.call("(e) => { e.focus(); return true; }"):
-                raise Mistake(f"e{ref} cannot have the focus")
+            await element.call("(e) => trellis.focus(e)")
         for one in key.split():
             try:
                 await tab.page.keyboard.press(one)
@@ -324,10 +323,12 @@ class Actions:
             answer = {**answer, **_value(await tab.cdp.send("Runtime.callFunctionOn", whole))}
         if "value" in answer:
             return json.dumps(answer["value"], ensure_ascii=False, indent=1)
-        return str(answer.get("unserializableValue") or answer.get("description") or answer["type"])
+        return _quoted(answer.get("unserializableValue") or answer.get("description") or answer["type"])
 
     async def _console(self, tab: Tab) -> str:
-        return "\n".join(list(tab.console)[-50:]) or "(the console is empty)"
+        return (
+            "\n".join(f"{kind}: {_quoted(text)}" for kind, text in list(tab.console)[-50:]) or "(the console is empty)"
+        )
 
     async def _network(self, tab: Tab) -> str:
         return "\n".join(list(tab.network)[-50:]) or "(no requests so far)"
@@ -355,9 +356,16 @@ def _value(answer: dict[str, Any]) -> dict[str, Any]:
     """The result of a script. Raises Mistake: it threw something."""
     if "exceptionDetails" in answer:
         details = answer["exceptionDetails"]
-        raise Mistake(str(details.get("exception", {}).get("description") or details.get("text"))[:2000])
+        raise Mistake(
+            f"the script failed: {_quoted(details.get('exception', {}).get('description') or details['text'])}"
+        )
     result: dict[str, Any] = answer["result"]
     return result
+
+
+def _quoted(words: Any) -> str:
+    """A page's own words, which so cannot pass for lines of ours."""
+    return json.dumps(str(words)[:2000], ensure_ascii=False)
 
 
 def _form(done: dict[str, Any]) -> str:

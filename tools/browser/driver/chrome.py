@@ -66,8 +66,8 @@ class Chrome:
         """Tabs that pages have opened and that have not arrived yet."""
         self._ours = False
 
-    async def start(self) -> str:
-        """Start Chromium; its version.
+    async def start(self) -> None:
+        """Start Chromium.
 
         Raises:
             NoBrowser: there is none, or it does not start.
@@ -108,7 +108,6 @@ class Chrome:
         self._context.set_default_timeout(30_000)
         self._context.on("page", self._opened)
         await self.open()
-        return str(browser.version)
 
     # --- tabs ---
 

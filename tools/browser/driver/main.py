@@ -19,7 +19,7 @@ from typing import Any
 
 from trellis.tools.browser.driver.actions import Actions
 from trellis.tools.browser.driver.chrome import Chrome, NoBrowser
-from trellis.tools.browser.driver.tabs import LOOK_S, Crashed, Mistake
+from trellis.tools.browser.driver.tabs import LOOK_S, Crashed, Mistake, first_line
 
 FRAME = struct.Struct(">II")
 PR_SET_DUMPABLE = 4
@@ -63,18 +63,20 @@ class Driver:
                 await self._chrome.alive()
             return {}, b""
         if op == "start":
-            return await self._start(**fields), b""
+            await self._start(**fields)
+            return {}, b""
         return await self._act(**fields)
 
-    async def _start(self, script: str, workdir: str, downloads: str, width: int, height: int) -> dict[str, Any]:
+    async def _start(self, script: str, workdir: str, downloads: str, width: int, height: int) -> None:
         self._chrome = Chrome(script, downloads, width, height)
-        version = await self._chrome.start()
+        await self._chrome.start()
         self._actions = Actions(self._chrome, workdir)
-        return {"version": version}
 
     async def _act(
         self, action: str, arguments: dict[str, Any], timeout_s: float, look: bool, only: int | None
     ) -> tuple[dict[str, Any], bytes]:
+        from playwright.async_api import Error
+
         chrome, actions = self._chrome, self._actions
         assert chrome is not None
         assert actions is not None
@@ -87,10 +89,10 @@ class Driver:
             mistake = f"the page crashed during {action}; whether it took effect is unknown"
         except TimeoutError:
             mistake = f"{action} did not end within {timeout_s:g} s and was given up"
-        except Exception as error:
-            if "crash" not in str(error).lower() and "closed" not in str(error).lower():
-                raise
-            mistake = f"the page went away during {action}; whether it took effect is unknown"
+        except Error as error:  # what the browser refuses
+            mistake = f"{action} failed: {first_line(error)}"
+            if "crash" in mistake.lower() or "closed" in mistake.lower():
+                mistake = f"the page went away during {action}; whether it took effect is unknown"
         answer: dict[str, Any] = {"did": did, "mistake": mistake}
         answer["page"] = await self._page(chrome, timeout_s, look, only)
         answer["notices"], chrome.notices = chrome.notices, []
@@ -122,6 +124,8 @@ class Driver:
         return page
 
     async def _look(self, chrome: Chrome, only: int | None) -> dict[str, Any] | None:
+        from playwright.async_api import Error
+
         for attempt in (1, 2, 3):
             tab = chrome.tab
             try:
@@ -138,7 +142,7 @@ class Driver:
                     chrome.notices.append("the page's script ran without end; it was stopped")
                 else:
                     await chrome.replace(tab, f"the page {tab.page.url} did not answer any more and was closed.")
-            except Mistake:
+            except (Mistake, Error):
                 only = None
                 await asyncio.sleep(0.2 * attempt)
         return None

@@ -1,11 +1,18 @@
 // Looks at a page from a JavaScript world of its own, which the page's scripts cannot reach.
-// Forms let their inputs shadow their properties, so what is asked of any element goes through the prototypes.
+// Forms and the document let elements in them shadow their properties, so what is asked of them, or of any element,
+// goes through the prototypes.
 (() => {
   if (globalThis.trellis) return;
   const getter = (prototype, name) => {
     const get = Object.getOwnPropertyDescriptor(prototype, name).get;
     return (node) => get.call(node);
   };
+  const prop = (node, name) => Reflect.get(Object.getPrototypeOf(node), name, node);
+  const call = (node, name, ...given) => prop(node, name).apply(node, given);
+  const page = (name) => prop(document, name);
+  const root = () => page("body") || page("documentElement");
+  const scroller = () => page("scrollingElement") || page("documentElement");
+  const nodeType = getter(Node.prototype, "nodeType");
   const childNodes = getter(Node.prototype, "childNodes");
   const parentOf = getter(Node.prototype, "parentNode");
   const textOf = getter(Node.prototype, "textContent");
@@ -14,8 +21,7 @@
   const attribute = (element, name) => Element.prototype.getAttribute.call(element, name);
   const has = (element, name) => Element.prototype.hasAttribute.call(element, name);
   const box = (element) => Element.prototype.getBoundingClientRect.call(element);
-  const rootOf = (node) => Node.prototype.getRootNode.call(node);
-  const isElement = (node) => node.nodeType === Node.ELEMENT_NODE;
+  const isElement = (node) => nodeType(node) === Node.ELEMENT_NODE;
   const squeeze = (text) => text.replace(/\s+/g, " ").trim();
 
   const numbers = new WeakMap(); // element -> number of its reference
@@ -94,7 +100,7 @@
   // With `all`, an element's label comes before its text instead of in its place.
   function visibleText(node, budget = { left: 2000 }, all = false) {
     if (budget.left <= 0) return "";
-    if (node.nodeType === Node.TEXT_NODE) {
+    if (nodeType(node) === Node.TEXT_NODE) {
       budget.left -= node.data.length;
       return node.data;
     }
@@ -111,11 +117,11 @@
     return style.display.startsWith("inline") && !label ? inner + value : ` ${label} ${inner}${value} `;
   }
 
-  function nameOf(element, role) {
+  function nameOf(element) {
     const labelled = (attribute(element, "aria-labelledby") || "").split(/\s+/).filter(Boolean);
     if (labelled.length) {
-      const root = rootOf(element);
-      const text = labelled.map((id) => root.querySelector(`#${CSS.escape(id)}`)).filter(Boolean).map((e) => textOf(e)).join(" ");
+      const around = call(element, "getRootNode");
+      const text = labelled.map((id) => call(around, "querySelector", `#${CSS.escape(id)}`)).filter(Boolean).map((e) => textOf(e)).join(" ");
       if (squeeze(text)) return squeeze(text);
     }
     const label = squeeze(attribute(element, "aria-label") || "");
@@ -140,7 +146,7 @@
   }
 
   const labelText = (label, control) =>
-    [...childNodes(label)].filter((n) => n !== control).map((n) => (isElement(n) && n.contains(control) && n !== control ? labelText(n, control) : visibleText(n))).join("");
+    [...childNodes(label)].filter((n) => n !== control).map((n) => (isElement(n) && contains(n, control) && n !== control ? labelText(n, control) : visibleText(n))).join("");
 
   function valueOf(element, role) {
     const tag = localName(element);
@@ -155,7 +161,7 @@
     if (tag === "meter" || tag === "progress") return String(element.value);
     const now = attribute(element, "aria-valuetext") || attribute(element, "aria-valuenow");
     if (now) return now;
-    if (role === "textbox" || role === "searchbox") return element.innerText;
+    if (role === "textbox" || role === "searchbox") return prop(element, "innerText");
     return null;
   }
 
@@ -182,7 +188,7 @@
     }
     if (aria("invalid") === "true" || (["input", "select", "textarea"].includes(tag) && element.willValidate && element.value && !element.validity.valid)) states.push("invalid");
     if (role === "slider" || role === "spinbutton") {
-      const low = element.min || aria("valuemin"), high = element.max || aria("valuemax");
+      const low = prop(element, "min") || aria("valuemin"), high = prop(element, "max") || aria("valuemax");
       if (low || high) states.push(`from ${low || "?"} to ${high || "?"}`);
     }
     if (element === focused) states.push("focused");
@@ -203,9 +209,9 @@
   });
 
   function deepFocus() {
-    let focused = document.activeElement;
+    let focused = page("activeElement");
     while (focused && shadowOf(focused) && shadowOf(focused).activeElement) focused = shadowOf(focused).activeElement;
-    return focused === document.body ? null : focused;
+    return focused === page("body") ? null : focused;
   }
 
   class Walk {
@@ -227,7 +233,7 @@
     }
 
     node(node, view, inherited, out) {
-      if (node.nodeType === Node.TEXT_NODE) {
+      if (nodeType(node) === Node.TEXT_NODE) {
         const text = squeeze(node.data);
         if (!text || !inherited.shown) return;
         const last = out[out.length - 1];
@@ -249,14 +255,13 @@
       if (this.visited > 4000 && off && !contents && node !== this.focused) { this.left += 1; return; }
       const role = roleOf(node);
       const handy = shown && !CONTROLS.has(role) && this.handy(node, style, inherited);
-      const clips = /auto|scroll|hidden/.test(style.overflowX + style.overflowY) && node !== document.body && node !== document.documentElement;
-      const scrolls = clips && /auto|scroll/.test(style.overflowY) && node.scrollHeight > node.clientHeight + 1;
-      const below = {
-        shown, off, cursor: style.cursor, editable: inherited.editable || node.isContentEditable,
-      };
+      const clips = /auto|scroll|hidden/.test(style.overflowX + style.overflowY) && node !== page("body") && node !== page("documentElement");
+      const scrolls = clips && /auto|scroll/.test(style.overflowY) && prop(node, "scrollHeight") > prop(node, "clientHeight") + 1;
+      const editable = prop(node, "isContentEditable");
+      const below = { shown, off, cursor: style.cursor, editable: inherited.editable || editable };
       const inner = clips ? narrowed(view, rect) : view;
       const opaque = tag === "select" || tag === "textarea" || tag === "canvas" || tag === "iframe" || tag === "frame" || tag === "video" || tag === "audio" || tag === "input" || (tag === "svg" && role);
-      const editor = node.isContentEditable && !inherited.editable;
+      const editor = editable && !inherited.editable;
       if (!role && !handy && !scrolls && !editor) {
         const inside = opaque ? [] : this.list(children(node), inner, below);
         // The words of a label are its control's name.
@@ -268,13 +273,13 @@
       const entry = { role: kind, off };
       this.nodes -= 1;
       if (REFERRED.has(kind) || handy || scrolls || editor || CONTROLS.has(kind)) entry.ref = numberOf(node);
-      const name = nameOf(node, kind);
+      const name = nameOf(node);
       if (name) entry.name = name;
-      const value = editor ? node.innerText : valueOf(node, kind);
+      const value = editor ? prop(node, "innerText") : valueOf(node, kind);
       if (value !== null && value !== undefined && value !== "") entry.value = value;
       const states = statesOf(node, kind, this.focused);
       if (scrolls) states.push("scrollable");
-      if (node.draggable && tag !== "a" && tag !== "img") states.push("draggable");
+      if (prop(node, "draggable") && tag !== "a" && tag !== "img") states.push("draggable");
       if (states.length) entry.states = states;
       if (tag === "select") entry.children = this.options(node);
       else if (tag === "iframe" || tag === "frame") entry.frame = true;
@@ -320,32 +325,32 @@
   function snapshot(from, limits, only) {
     next = Math.max(next, from);
     const walk = new Walk(limits);
-    const root = only ? element(only) : document.body || document.documentElement;
+    const top = only ? element(only) : root();
     const start = { shown: true, off: "", cursor: "auto", editable: false };
-    const nodes = root ? walk.list([root], screen(), start) : [];
-    const page = document.scrollingElement || document.documentElement;
+    const nodes = top ? walk.list([top], screen(), start) : [];
+    const whole = scroller();
     return {
       nodes, next, left: walk.left,
-      above: Math.round(page ? page.scrollTop : 0),
-      below: Math.round(page ? Math.max(0, page.scrollHeight - page.scrollTop - innerHeight) : 0),
+      above: Math.round(whole ? whole.scrollTop : 0),
+      below: Math.round(whole ? Math.max(0, whole.scrollHeight - whole.scrollTop - innerHeight) : 0),
     };
   }
 
   function element(number) {
     const held = elements.get(number);
     const found = held && held.deref();
-    return found && found.isConnected ? found : null;
+    return found && prop(found, "isConnected") ? found : null;
   }
 
   // --- where to click ---
 
   const contains = (outer, inner) => {
-    for (let node = inner; node; node = parentOf(node) || node.host) if (node === outer) return true;
+    for (let node = inner; node; node = parentOf(node) || prop(node, "host")) if (node === outer) return true;
     return false;
   };
 
   function topAt(x, y) {
-    let found = document.elementFromPoint(x, y);
+    let found = call(document, "elementFromPoint", x, y);
     while (found && shadowOf(found)) {
       const deeper = shadowOf(found).elementFromPoint(x, y);
       if (!deeper || deeper === found) break;
@@ -357,7 +362,7 @@
   function describe(found) {
     if (!found) return "nothing";
     const role = roleOf(found) || localName(found);
-    const name = nameOf(found, role) || squeeze(visibleText(found)).slice(0, 60);
+    const name = nameOf(found) || squeeze(visibleText(found)).slice(0, 60);
     const known = numbers.get(found);
     return { role, name, ref: known || null, id: attribute(found, "id") || "" };
   }
@@ -369,24 +374,24 @@
     const until = performance.now() + wait;
     let problem = null, before = null;
     for (let looks = 1; ; looks += 1) {
-      if (!target.isConnected) return { problem: "gone" };
+      if (!prop(target, "isConnected")) return { problem: "gone" };
       const style = getComputedStyle(target);
       let aim = target;
       let rect = box(target);
-      const label = target.labels && target.labels[0];
+      const label = (prop(target, "labels") || [])[0];
       const tiny = rect.width < 2 || rect.height < 2 || style.opacity === "0" || style.visibility !== "visible";
       if (tiny && label && box(label).width) { aim = label; rect = box(label); }
-      else if (style.display === "contents") { const inner = target.firstElementChild; if (inner) { aim = inner; rect = box(inner); } }
+      else if (style.display === "contents") { const inner = prop(target, "firstElementChild"); if (inner) { aim = inner; rect = box(inner); } }
       const off = Element.prototype.matches.call(target, ":disabled") || attribute(target, "aria-disabled") === "true";
       if (!rect.width || !rect.height || getComputedStyle(aim).visibility !== "visible") problem = { problem: "invisible" };
       else if (enabled && off) problem = { problem: "disabled" };
       else {
-        if (aim.scrollIntoViewIfNeeded) aim.scrollIntoViewIfNeeded(true);
+        call(aim, "scrollIntoViewIfNeeded", true);
         rect = box(aim);
         const still = before && ["left", "top", "width", "height"].every((side) => Math.abs(before[side] - rect[side]) < 1);
         before = rect;
         if (still) {
-          const parts = [...aim.getClientRects()].filter((r) => r.width > 0 && r.height > 0);
+          const parts = [...call(aim, "getClientRects")].filter((r) => r.width > 0 && r.height > 0);
           let cover = null;
           for (const part of [rect, ...parts.slice(0, 4)]) {
             const left = Math.max(part.left, 0), right = Math.min(part.right, innerWidth);
@@ -439,7 +444,7 @@
       if (["checkbox", "radio", "button", "submit", "reset", "image", "hidden"].includes(target.type)) return "none";
       return target.type === "file" ? "file" : "text";
     }
-    if (target.isContentEditable) return "editable";
+    if (prop(target, "isContentEditable")) return "editable";
     return has(target, "tabindex") ? "keys" : "none";
   }
 
@@ -474,33 +479,35 @@
     return { chosen: found.map((o) => squeeze(o.label)) };
   }
 
+  const focus = (target) => call(target, "focus");
+
   function focusEnd(target) {
-    target.focus();
-    if (target.isContentEditable) {
-      const range = document.createRange();
+    focus(target);
+    const editable = prop(target, "isContentEditable");
+    if (editable) {
+      const range = new Range();
       range.selectNodeContents(target);
       getSelection().removeAllRanges();
       getSelection().addRange(range);
-    } else if (target.select) target.select();
-    return deepFocus() === target || (target.isContentEditable && contains(target, deepFocus()));
+    } else if (prop(target, "select")) call(target, "select");
+    return deepFocus() === target || (editable && contains(target, deepFocus()));
   }
 
   function scroll(target, dx, dy) {
-    let at = target || document.scrollingElement || document.documentElement;
-    const page = document.scrollingElement || document.documentElement;
-    if (target) {
-      for (let node = target; node; node = parentOf(node) || node.host) {
-        if (isElement(node) && /auto|scroll/.test(getComputedStyle(node).overflowY + getComputedStyle(node).overflowX) && (node.scrollHeight > node.clientHeight || node.scrollWidth > node.clientWidth)) { at = node; break; }
-        at = page;
-      }
-    }
-    const height = at === page ? innerHeight : at.clientHeight, width = at === page ? innerWidth : at.clientWidth;
-    const before = [at.scrollLeft, at.scrollTop];
-    at.scrollBy({ left: dx * width * 0.85, top: dy * height * 0.85, behavior: "instant" });
-    return { moved: at.scrollLeft !== before[0] || at.scrollTop !== before[1], page: at === page };
+    const whole = scroller();
+    const turns = (node) => /auto|scroll/.test(getComputedStyle(node).overflowY + getComputedStyle(node).overflowX)
+      && (prop(node, "scrollHeight") > prop(node, "clientHeight") || prop(node, "scrollWidth") > prop(node, "clientWidth"));
+    let at = target;
+    while (at && !(isElement(at) && turns(at))) at = parentOf(at) || prop(at, "host");
+    at = at || whole;
+    const height = at === whole ? innerHeight : prop(at, "clientHeight"), width = at === whole ? innerWidth : prop(at, "clientWidth");
+    const place = () => `${prop(at, "scrollLeft")} ${prop(at, "scrollTop")}`;
+    const before = place();
+    call(at, "scrollBy", { left: dx * width * 0.85, top: dy * height * 0.85, behavior: "instant" });
+    return { moved: place() !== before, page: at === whole };
   }
 
-  const findText = (text) => squeeze(visibleText(document.body || document.documentElement, { left: 2e6 }, true)).toLowerCase().includes(squeeze(text).toLowerCase());
+  const findText = (text) => squeeze(visibleText(root(), { left: 2e6 }, true)).toLowerCase().includes(squeeze(text).toLowerCase());
 
   // --- marks for screenshots ---
 
@@ -509,9 +516,9 @@
     const view = screen(), found = [];
     for (const [number, held] of elements) {
       const target = held.deref();
-      if (!target || !target.isConnected) continue;
+      if (!target || !prop(target, "isConnected")) continue;
       const role = roleOf(target);
-      if (["listitem", "row", "cell", "columnheader", "list", "region", "dialog", "tree"].includes(role) && !(getComputedStyle(target).cursor === "pointer" || target.draggable)) continue;
+      if (["listitem", "row", "cell", "columnheader", "list", "region", "dialog", "tree"].includes(role) && !(getComputedStyle(target).cursor === "pointer" || prop(target, "draggable"))) continue;
       const rect = box(target);
       if (!rect.width || !rect.height || direction(rect, view) || getComputedStyle(target).visibility !== "visible") continue;
       const hit = topAt(Math.min(Math.max(rect.left + rect.width / 2, 0), innerWidth - 1), Math.min(Math.max(rect.top + rect.height / 2, 0), innerHeight - 1));
@@ -524,21 +531,21 @@
 
   function mark(marks) {
     unmark();
-    layer = document.createElement("div");
+    layer = call(document, "createElement", "div");
     const shadow = layer.attachShadow({ mode: "closed" });
     layer.style.cssText = "all:initial;position:fixed;inset:0;width:100%;height:100%;border:0;margin:0;padding:0;background:transparent;pointer-events:none;z-index:2147483647;overflow:visible";
     layer.setAttribute("aria-hidden", "true");
     const colours = ["#d01f3c", "#1560bd", "#0a7f3f", "#8a2be2", "#b35900"];
     for (const m of marks) {
       const colour = colours[m.number % colours.length];
-      const frame = document.createElement("div");
+      const frame = call(document, "createElement", "div");
       frame.style.cssText = `position:absolute;left:${m.x}px;top:${m.y}px;width:${m.w}px;height:${m.h}px;box-sizing:border-box;border:2px solid ${colour}`;
-      const tag = document.createElement("div");
+      const tag = call(document, "createElement", "div");
       tag.textContent = `e${m.number}`;
       tag.style.cssText = `position:absolute;left:${Math.max(0, m.x)}px;top:${Math.max(0, m.y - 13)}px;font:bold 11px/13px sans-serif;color:#fff;background:${colour};padding:0 2px`;
       shadow.append(frame, tag);
     }
-    document.documentElement.append(layer);
+    page("documentElement").append(layer);
     if (layer.showPopover) { layer.popover = "manual"; try { layer.showPopover(); } catch (_) {} }
   }
 
@@ -548,6 +555,6 @@
   }
 
   globalThis.trellis = {
-    snapshot, element, point, throughFrame, kindOf, setValue, choose, focusEnd, scroll, findText, boxes, mark, unmark, describe,
+    snapshot, element, point, throughFrame, kindOf, setValue, choose, focusEnd, scroll, findText, boxes, mark, unmark, describe, focus,
   };
 })()

@@ -45,7 +45,7 @@ class Tab:
         self.cdp = cdp
         self.dialogs: deque[Any] = deque()
         self.dialogs_in_a_row = 0
-        self.console: deque[str] = deque(maxlen=LOG_LENGTH)
+        self.console: deque[tuple[str, str]] = deque(maxlen=LOG_LENGTH)
         self.network: deque[str] = deque(maxlen=LOG_LENGTH)
         self.chooser: Any = None
         self.title = ""
@@ -60,8 +60,8 @@ class Tab:
         page.on("request", self._begun)
         page.on("requestfinished", self._finished)
         page.on("requestfailed", self._failed)
-        page.on("console", lambda message: self.console.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: self.console.append(f"uncaught: {error}"))
+        page.on("console", lambda message: self.console.append((message.type, message.text)))
+        page.on("pageerror", lambda error: self.console.append(("uncaught", str(error))))
         page.on("filechooser", self._choosing)
 
     # --- waiting ---
@@ -124,7 +124,7 @@ class Tab:
         that are `{"objectId": ...}` are objects there.
 
         Raises:
-            Mistake: the frame is gone.
+            Mistake: the frame is gone, or the page is made so that it cannot be dealt with.
             Crashed: the page is gone.
         """
         from playwright.async_api import Error
@@ -143,9 +143,11 @@ class Tab:
         except Error as error:
             if self.crashed or "crash" in str(error).lower():
                 raise Crashed from None
-            raise Mistake(f"the page changed while it was looked at ({_first_line(error)}): try again") from None
+            raise Mistake(f"the page changed while it was looked at ({first_line(error)}): try again") from None
         if "exceptionDetails" in answer:
-            raise RuntimeError(str(answer["exceptionDetails"])[:2000])
+            details = answer["exceptionDetails"]
+            why = str(details.get("exception", {}).get("description") or details["text"]).split("\n")[0][:200]
+            raise Mistake(f"the page hinders what is asked of it ({why}): try another way")
         return answer["result"].get("value") if by_value else answer["result"]
 
     async def _function(self, function: str, arguments: tuple[Any, ...], context: int, by_value: bool) -> Any:
@@ -204,10 +206,10 @@ class Tab:
         )
         self._claim(seen["nodes"], frame)
         limits["nodes"] -= _count(seen["nodes"])
-        await self._fill_frames(seen, seen["nodes"], frame, limits, depth=1)
+        await self._fill_frames(seen, seen["nodes"], limits, depth=1)
         return seen
 
-    async def _fill_frames(self, seen: dict[str, Any], nodes: Any, frame: str, limits: Any, depth: int) -> None:
+    async def _fill_frames(self, seen: dict[str, Any], nodes: Any, limits: Any, depth: int) -> None:
         for node in nodes:
             if node.get("frame") and node.get("ref"):
                 child = await self._frame_inside(node["ref"])
@@ -222,9 +224,9 @@ class Tab:
                 seen["next"] = inner["next"]
                 seen["left"] += inner["left"]
                 limits["nodes"] -= _count(inner["nodes"])
-                await self._fill_frames(seen, inner["nodes"], child, limits, depth + 1)
+                await self._fill_frames(seen, inner["nodes"], limits, depth + 1)
             else:
-                await self._fill_frames(seen, node.get("children", ()), frame, limits, depth)
+                await self._fill_frames(seen, node.get("children", ()), limits, depth)
 
     async def _frame_inside(self, number: int) -> str | None:
         try:
@@ -359,5 +361,5 @@ def _count(nodes: Any) -> int:
     return sum(1 + _count(node.get("children", ())) for node in nodes)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0][:200]
