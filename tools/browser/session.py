@@ -48,23 +48,26 @@ class Died(Exception):
 class Session:
     """Requests to the driver of one world, one at a time."""
 
-    def __init__(self, environment: Environment) -> None:
-        self._environment = environment
+    def __init__(self) -> None:
         self._driver: Process | None = None
-        self._server: Process | None = None
+        self._server: asyncio.Task[None] | None = None
+        """Reads what serves the task's pages, until it ends."""
         self._buffer = bytearray()
         self._number = 0
         self.started = 0
         """How many browsers this world has had."""
 
-    async def act(self, fields: Mapping[str, Any], timeout_s: float) -> tuple[dict[str, Any], bytes]:
+    async def act(
+        self, environment: Environment, fields: Mapping[str, Any], timeout_s: float
+    ) -> tuple[dict[str, Any], bytes]:
         """Let the driver do something; its answer, and a picture where there is one.
 
         Raises:
-            ToolError: the browser died meanwhile.
+            ToolError: the browser died meanwhile, or what serves the task's pages did and does not come up again.
             EnvironmentFault: the world is gone, or has no browser.
         """
-        await self._ensure()
+        await self._serve(environment)
+        await self._ensure(environment)
         try:
             return await self._request({"op": "act", "timeout_s": timeout_s, **fields}, timeout_s + GRACE_S)
         except (Died, TimeoutError):
@@ -82,7 +85,7 @@ class Session:
             with suppress(EnvironmentFault):
                 await driver.close()
 
-    async def _ensure(self) -> None:
+    async def _ensure(self, environment: Environment) -> None:
         """A driver that answers."""
         if self._driver is not None:
             try:
@@ -90,18 +93,16 @@ class Session:
                 return
             except (Died, TimeoutError):
                 await self.close()
-        await self._serve()
         for last in (False, True):
             try:
-                await self._start()
+                await self._start(environment)
                 return
             except (Died, TimeoutError) as error:
                 await self.close()
                 if last:
                     raise EnvironmentFault(f"the browser does not start: {error or 'it does not answer'}") from None
 
-    async def _start(self) -> None:
-        environment = self._environment
+    async def _start(self, environment: Environment) -> None:
         workdir = environment.workdir.rstrip("/")
         self._buffer.clear()
         self._driver = await environment.open_process(
@@ -123,28 +124,30 @@ class Session:
             raise EnvironmentFault(answer["missing"])
         self.started += 1
 
-    async def _serve(self) -> None:
-        """Start what serves the task's pages, once in each world."""
-        command = self._environment.spec.env.get(SERVER)
-        if not command or self._server is not None:
+    async def _serve(self, environment: Environment) -> None:
+        """Start what serves the task's pages, and again when it ended."""
+        command = environment.spec.env.get(SERVER)
+        if not command or (self._server is not None and not self._server.done()):
             return
-        server = await self._environment.open_process(["bash", "-c", command])
-        said = b""
+        blame = EnvironmentFault if self._server is None else ToolError  # it served: who ended it was in the world
+        server = await environment.open_process(["bash", "-c", command])
         try:
             async with asyncio.timeout(SERVER_TIMEOUT_S):
-                while b"\n" not in said:
+                piece = b""
+                while b"\n" not in piece:
                     piece = await server.read()
                     if not piece:
                         ended = await server.wait()
                         log = ended.stderr.decode("utf-8", "replace").strip()[-1000:]
-                        raise EnvironmentFault(f"the server of the task's pages ended ({SERVER}): {log}")
-                    said += piece
-        except TimeoutError:
-            await server.close()
-            raise EnvironmentFault(
-                f"the server of the task's pages printed no line within {SERVER_TIMEOUT_S:g} s ({SERVER})"
-            ) from None
-        self._server = server
+                        raise blame(f"the server of the task's pages ended ({SERVER}): {log}")
+        except BaseException as error:
+            await asyncio.shield(server.close())
+            if isinstance(error, TimeoutError):
+                raise blame(
+                    f"the server of the task's pages printed no line within {SERVER_TIMEOUT_S:g} s ({SERVER})"
+                ) from None
+            raise
+        self._server = asyncio.create_task(_read_on(server))
 
     async def _request(self, request: dict[str, Any], timeout_s: float) -> tuple[dict[str, Any], bytes]:
         """Raises Died, TimeoutError, EnvironmentFault."""
@@ -183,3 +186,11 @@ class Session:
                 log = ended.stderr.decode("utf-8", "replace").strip()
                 raise Died(log[-1500:] or f"exit code {ended.exit_code}")
             self._buffer += piece
+
+
+async def _read_on(process: Process) -> None:
+    """Until it ends: what it prints is nobody's, but it must not wait for a reader."""
+    with suppress(EnvironmentFault):
+        while await process.read():
+            pass
+        await process.wait()

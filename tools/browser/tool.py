@@ -71,7 +71,7 @@ class _Seen:
 
 @dataclass
 class _World:
-    session: Session
+    session: Session = field(default_factory=Session)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     seen: _Seen = field(default_factory=_Seen)
 
@@ -164,18 +164,18 @@ class BrowserTool:
             arguments["url"] = _address(arguments["url"])
         if "tab" in arguments:
             arguments["number"] = arguments.pop("tab")
-        world = self._worlds.get(environment)
-        if world is None:
-            world = self._worlds[environment] = _World(Session(environment))
+        world = self._worlds.setdefault(environment, _World())
         async with world.lock:
-            return await _act(world, action, arguments, timeout_s)
+            return await _act(environment, world, action, arguments, timeout_s)
 
 
-async def _act(world: _World, action: str, arguments: Mapping[str, Any], timeout_s: float) -> Output:
+async def _act(
+    environment: Environment, world: _World, action: str, arguments: Mapping[str, Any], timeout_s: float
+) -> Output:
     only = arguments.get("ref") if action == "snapshot" else None
     asked = {"action": action, "arguments": arguments, "look": action not in BLIND, "only": only}
     before = world.session.started
-    answer, picture = await world.session.act(asked, timeout_s)
+    answer, picture = await world.session.act(environment, asked, timeout_s)
     said = [clip(clean(answer["mistake"] or answer["did"]), LOG_CHARS)]
     if world.session.started > 1 and world.session.started != before:
         said.append("[a new browser was started, for the old one had died: its tabs and all that was typed are gone]")

@@ -82,6 +82,33 @@ async def test_what_the_browser_refuses_is_told_and_nothing_is_lost(browse: Brow
     assert "calm" in await browse("snapshot")
 
 
+async def _until_refused(browse: Browsing) -> None:
+    for _ in range(100):
+        await browse("tabs")
+        await asyncio.sleep(0.1)
+
+
+async def test_what_serves_the_pages_may_print_at_length_and_end(browse: Browsing) -> None:
+    talks = "[ -e said ] || (yes | head -c 8M; touch said) & exec python3 serve.py"
+    spec = EnvironmentSpec(kind="sandbox", files=SPEC_FILES, env={SERVER: talks})
+    world = await spec.start(label="test/browser")
+    try:
+        own = Browsing(world, make())
+        await own.show("<p>served</p>")
+        assert (await world.exec("for i in {1..300}; do [ -e said ] && break; sleep 0.1; done; [ -e said ]")).ok
+        assert (await world.exec("pkill -f '[s]erve.py'")).ok
+        for _ in range(100):  # the news of its end takes a moment
+            if "served" in (await own.tool(world, action="navigate", url=f"{SITE}/page")).text:
+                break
+            await asyncio.sleep(0.1)
+        assert '"served"' in await own("snapshot")
+        await world.exec("rm serve.py; pkill -f '[s]erve.py'")
+        with pytest.raises(ToolError, match="server of the task's pages ended"):
+            await _until_refused(own)
+    finally:
+        await world.close()
+
+
 async def test_pages_cannot_lead_to_files_or_to_the_browsers_own_pages(browse: Browsing) -> None:
     for address in ("file:///etc/passwd", "chrome://version", "view-source:http://127.0.0.1:8077/"):
         shown = await browse.show(
