@@ -16,7 +16,7 @@ from trellis.environments.environment import Environment
 from trellis.tools import files, syntax
 from trellis.tools import text as texts
 from trellis.tools.arguments import Path, String
-from trellis.tools.clip import plain
+from trellis.tools.clip import LIMIT_CHARS, plain
 from trellis.tools.encoding import UTF_8, Encoding, decode
 from trellis.tools.tool import FunctionTool, Output, ToolError, tool
 
@@ -82,13 +82,9 @@ async def _view(environment: Environment, path: str, view_range: LineRange | Non
         return await _view_of_large(environment, path, known, view_range)
     text, _ = decode(path, await files.read(environment, path))
     count = len(texts.lines(text))
-    first, last = view_range or (1, -1)
-    last = count if last == -1 else min(last, count)
     if count == 0:
         return f"({path} is empty)"
-    if not 1 <= first <= last:
-        raise ToolError(f"view_range {view_range} does not lie in {path}, which has {count} lines")
-    return texts.numbered(text, first, last)
+    return texts.numbered(text, *_within(path, view_range or [1, -1], count))
 
 
 async def _create(environment: Environment, path: str, text: str) -> str:
@@ -188,22 +184,33 @@ def _with_line_ends(old: str, text: str) -> tuple[str, str]:
     return (", CR LF line ends kept" if changed != text else ""), changed
 
 
+def _within(path: str, view_range: LineRange, count: int) -> tuple[int, int]:
+    """The first and the last line to be shown of a file of so many. Raises ToolError: there are none."""
+    first, last = view_range
+    last = count if last == -1 else min(last, count)
+    if not 1 <= first <= last:
+        raise ToolError(f"view_range {view_range} does not lie in {path}, which has {count} lines")
+    return first, last
+
+
 async def _view_of_large(environment: Environment, path: str, known: files.Facts, view_range: LineRange | None) -> str:
     """Some lines of a file that is not read as a whole."""
-    if view_range is None or not 1 <= view_range[0] <= view_range[1]:
+    if view_range is None:
         raise ToolError(
             f"{path} has {known.size:,} bytes: too much to be viewed whole. Give a view_range such as [1, 200], or "
             "search it with a command"
         )
-    first, last = view_range
+    counted = await environment.exec(["grep", "-c", "", "--", known.path], timeout_s=60)
+    if counted.timed_out:
+        raise ToolError(f"the lines of {path} were not counted within 60 s: search it with a command")
+    first, last = _within(path, view_range, int(counted.text or 0))
     script = f"{first},{last}p; {last}q"
-    result = await environment.exec(["sed", "-n", "-e", script, "--", known.path], timeout_s=60)
+    shown = ["bash", "-c", 'sed -n -e "$1" -- "$0" | head -c "$2"', known.path, script, str(4 * LIMIT_CHARS)]
+    result = await environment.exec(shown, timeout_s=60)
     if result.timed_out:
-        raise ToolError(f"lines {first} to {last} of {path} were not reached within 60 s: search it with a command")
+        raise ToolError(f"line {first} of {path} was not reached within 60 s: search it with a command")
     text, _ = decode(path, result.stdout)
-    if not text:
-        raise ToolError(f"view_range {view_range} does not lie in {path}, which has fewer lines")
-    return texts.numbered(text, 1, len(texts.lines(text)), offset=first - 1)
+    return texts.numbered(text, 1, last - first + 1, offset=first - 1)
 
 
 async def _list_folder(environment: Environment, path: str) -> str:

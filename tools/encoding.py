@@ -18,8 +18,7 @@ class Encoding:
     mark: bytes = b""
 
     def encode(self, text: str) -> bytes:
-        errors = "surrogateescape" if self.name == "utf-8" else "surrogatepass"
-        return self.mark + text.encode(self.name, errors)
+        return self.mark + text.encode(self.name, "surrogateescape" if self.name == "utf-8" else "strict")
 
 
 UTF_8 = Encoding()
@@ -35,10 +34,13 @@ def decode(path: str, data: bytes) -> tuple[str, Encoding]:
     content = data[len(encoding.mark) :]
     if encoding.name != "utf-8":
         try:
-            return content.decode(encoding.name, "surrogatepass"), encoding
-        except UnicodeDecodeError:
-            pass
-    elif b"\0" not in content[:8192]:
+            return content.decode(encoding.name), encoding
+        except UnicodeDecodeError as error:
+            raise ToolError(
+                f"{path} is marked as UTF-16 and is not, from byte {len(encoding.mark) + error.start} on: "
+                "look at it with a command (python3)"
+            ) from None
+    if b"\0" not in content[:8192]:
         return content.decode("utf-8", "surrogateescape"), encoding
     raise ToolError(f"{path} is not a text file ({len(data):,} bytes): look at it with a command that knows its format")
 

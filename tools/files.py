@@ -17,7 +17,7 @@ LARGEST_BYTES = 16 * 1024 * 1024
 """A larger file is not read as a whole."""
 
 HISTORY_BYTES = 64 * 1024 * 1024
-"""What may be kept of earlier contents in one world; the oldest go first."""
+"""What may be kept of the contents of changed files in one world; the oldest changes go first."""
 
 _FACTS = r"""
 for path in "$@"; do
@@ -64,6 +64,11 @@ class Change:
     mode: int | None = None
     """Permission bits for a file that is made; None leaves them to the world."""
 
+    @property
+    def size(self) -> int:
+        """Of both contents, in bytes."""
+        return len(self.before or b"") + len(self.after or b"")
+
 
 @dataclass(slots=True)
 class _Made:
@@ -79,9 +84,9 @@ class _History:
 
     def add(self, change: Change) -> None:
         self.made.append(_Made(change, _digest(change.after)))
-        held = sum(len(entry.change.before or b"") for entry in self.made)
+        held = sum(entry.change.size for entry in self.made)
         while held > HISTORY_BYTES and len(self.made) > 1:
-            held -= len(self.made.pop(0).change.before or b"")
+            held -= self.made.pop(0).change.size
 
 
 _HISTORIES: WeakKeyDictionary[Environment, _History] = WeakKeyDictionary()

@@ -14,6 +14,9 @@ CONTEXT_LINES = 4
 
 FOREIGN = "\ufffd stands for bytes that are not UTF-8, which cannot be written here: leave them out of what is to match"
 
+SEARCHED_LINES = 50_000
+"""In a longer file, nothing is searched for that is not there."""
+
 _COMPARED_WINDOWS = 20
 """How many places of a file are compared character by character in the search for the nearest text."""
 
@@ -47,9 +50,11 @@ def occurrences(text: str, old: str) -> list[int]:
 
 
 def numbered(text: str, first: int, last: int, *, offset: int = 0) -> str:
-    """The lines `first` to `last`, counted from 1, as `cat -n` shows them. `offset` lines come before `text`."""
+    """The lines `first` to `last`, counted from 1, as `cat -n` shows them. `offset` lines come before `text`, which
+    need not hold more of them than are shown."""
     shown = [_shown(line) for line in lines(text)[first - 1 : last]]
-    return limited([f"{number:6}\t{line}" for number, line in enumerate(shown, first + offset)], first + offset)
+    numbers = range(first + offset, last + offset + 1)
+    return limited([f"{number:6}\t{line}" for number, line in zip(numbers, shown, strict=False)], numbers)
 
 
 def around(text: str, start: int, end: int) -> str:
@@ -58,9 +63,10 @@ def around(text: str, start: int, end: int) -> str:
     return numbered(text, max(1, first - CONTEXT_LINES), last + CONTEXT_LINES)
 
 
-def limited(shown: Sequence[str], first: int | None = None) -> str:
-    """As many lines from the beginning as fit, and a notice if that is not all of them; `first` is the number of the
-    first line where the lines are those of a file."""
+def limited(shown: Sequence[str], numbers: range | None = None) -> str:
+    """As many lines from the beginning as fit, and a notice if that is not all of them; `numbers` are those of all
+    lines to be shown, where they are a file's."""
+    count = len(numbers or shown)
     room, kept = LIMIT_CHARS, 0
     for line in shown:
         room -= len(line) + 1
@@ -68,10 +74,10 @@ def limited(shown: Sequence[str], first: int | None = None) -> str:
             break
         kept += 1
     out = "\n".join(shown[:kept]) if room >= 0 or kept > 1 else shown[0][:LIMIT_CHARS]
-    if kept == len(shown):
+    if kept == count:
         return out
-    advice = f"; continue with view_range [{first + kept}, -1]" if first else ""
-    return f"{out}\n[{len(shown) - kept:,} more lines{advice}]"
+    advice = f"; continue with view_range [{numbers[kept]}, -1]" if numbers else ""
+    return f"{out}\n[{count - kept:,} more lines{advice}]"
 
 
 def nearest(text: str, old: str) -> str:
@@ -79,8 +85,12 @@ def nearest(text: str, old: str) -> str:
     wanted = [line.strip() for line in lines(old)]
     have = [line.strip() for line in lines(text)]
     size = len(wanted)
+    if len(have) > SEARCHED_LINES:
+        return (
+            f"What resembles it was not searched for in {len(have):,} lines: find the place with a command (grep -n)."
+        )
     for at in range(len(have) - size + 1):
-        if have[at : at + size] == wanted:
+        if have[at] == wanted[0] and have[at : at + size] == wanted:
             return "Without regard to whitespace it is found here; copy the indentation exactly:\n" + numbered(
                 text, at + 1, at + size
             )
@@ -98,19 +108,22 @@ def _most_alike(have: Sequence[str], wanted: Sequence[str]) -> tuple[int, float]
     Words are counted everywhere, characters compared at few places.
     """
     size = len(wanted)
-    words = [Counter(line.split()) for line in have]
-    target = sum((Counter(line.split()) for line in wanted), Counter[str]())
-    window = sum(words[:size], Counter[str]())
-    shared = []
-    for at in range(max(1, len(have) - size + 1)):
-        shared.append((sum(min(count, window[word]) for word, count in target.items()), at))
-        window.subtract(words[at] if at < len(words) else ())
-        window.update(words[at + size] if at + size < len(words) else ())
-    places = [at for _, at in sorted(shared, key=lambda pair: (-pair[0], pair[1]))[:_COMPARED_WINDOWS]]
+    missing = Counter(word for line in wanted for word in line.split())  # less than none: more than wanted
+    common, shared = 0, []
+    for end, line in enumerate(have, 1):
+        for word in line.split():
+            common += missing[word] > 0
+            missing[word] -= 1
+        if end > size:
+            for word in have[end - size - 1].split():
+                missing[word] += 1
+                common -= missing[word] > 0
+        shared.append((common, end - size))
+    places = [at for _, at in sorted(shared[size - 1 :] or [(0, 0)], key=lambda pair: (-pair[0], pair[1]))]
     goal = "\n".join(wanted)
     ratios = [
         (difflib.SequenceMatcher(None, "\n".join(have[at : at + size])[:4000], goal[:4000]).ratio(), at)
-        for at in places
+        for at in places[:_COMPARED_WINDOWS]
     ]
     ratio, at = max(ratios, key=lambda pair: (pair[0], -pair[1]))
     return at, ratio

@@ -1,8 +1,10 @@
+import re
 from typing import Any
 
 import pytest
 
 from trellis.environments.environment import Environment
+from trellis.tools import files
 from trellis.tools.catalog import make
 from trellis.tools.tool import Tool, ToolError
 
@@ -255,8 +257,10 @@ async def test_a_byte_order_mark_and_what_it_says_are_kept(world: Environment, e
 async def test_utf_16_without_a_mark_or_with_half_a_character_is_no_text(world: Environment, edit: Tool) -> None:
     await world.write_file("unmarked", "text".encode("utf-16-le"))
     await world.write_file("torn", "text".encode("utf-16")[:-1])
-    for path in ("unmarked", "torn"):
-        assert "not a text file" in await refusal(edit, world, "str_replace", path, old_str="t", new_str="x")
+    await world.write_file("half", "text \ud83d".encode("utf-16", "surrogatepass"))
+    for path, problem in (("unmarked", "not a text file"), ("torn", "from byte 8 on"), ("half", "from byte 12 on")):
+        assert problem in await refusal(edit, world, "str_replace", path, old_str="t", new_str="x")
+        assert problem in await refusal(edit, world, "view", path)
 
 
 async def test_a_link_is_followed_and_said(world: Environment, edit: Tool, source: str) -> None:
@@ -286,11 +290,35 @@ async def test_a_file_too_large_to_be_read_is_viewed_in_parts(world: Environment
     assert "too much to be viewed whole. Give a view_range" in message
     shown = await do(edit, world, "view", "large.txt", view_range=[2_000_000, 2_000_001])
     assert shown == "2000000\t2000000\n2000001\t2000001"
+    assert (
+        await do(edit, world, "view", "large.txt", view_range=[2_999_999, -1]) == "2999999\t2999999\n3000000\t3000000"
+    )
     *_, notice = (await do(edit, world, "view", "large.txt", view_range=[1_000_000, 2_000_000])).splitlines()
-    assert "continue with view_range [1001" in notice
-    assert "which has fewer lines" in await refusal(edit, world, "view", "large.txt", view_range=[3000001, 3000002])
+    found = re.fullmatch(r"\[([\d,]+) more lines; continue with view_range \[(\d+), -1\]\]", notice)
+    assert found is not None
+    assert int(found[1].replace(",", "")) == 2_000_001 - int(found[2])
+    assert "which has 3000000 lines" in await refusal(edit, world, "view", "large.txt", view_range=[3000001, 3000002])
     for command, more in (("str_replace", {"old_str": "7\n", "new_str": ""}), ("create", {"file_text": ""})):
         assert "too large for this tool" in await refusal(edit, world, command, "large.txt", **more)
+
+
+async def test_in_a_file_of_very_many_lines_nothing_is_searched_for_that_resembles(
+    world: Environment, edit: Tool
+) -> None:
+    await world.exec("seq 60000 > long.txt")
+    message = await refusal(edit, world, "str_replace", "long.txt", old_str="60001", new_str="")
+    assert "not searched for in 60,000 lines: find the place with a command" in message
+
+
+async def test_what_can_be_undone_has_room_for_so_many_bytes(
+    world: Environment, edit: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "HISTORY_BYTES", 250)
+    for name in ("one", "two", "three"):
+        await do(edit, world, "create", name, file_text="x" * 100)
+    assert "no change of one to take back" in await refusal(edit, world, "undo", "one")
+    for name in ("two", "three"):
+        await do(edit, world, "undo", name)
 
 
 async def test_a_script_stays_executable(world: Environment, edit: Tool) -> None:
