@@ -7,7 +7,18 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from trellis.models.messages import Image
 from trellis.tools.tool import ToolError
+
+ACCEPTED_EDGE_PX = 2000
+"""Anthropic refuses a longer edge in requests with more than 20 images ("Vision: general limits"), and an agent's
+conversation soon has as many."""
+
+ACCEPTED_BYTES = 3_750_000
+"""Anthropic takes 5 MB of base64 for one image; OpenAI takes more."""
+
+MOST = 8
+"""So many images one result shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +32,28 @@ class Picture:
     @property
     def media_type(self) -> str:
         return f"image/{self.format.lower()}"
+
+
+def add(images: list[Image], name: str, data: bytes) -> str:
+    """Add an image that came out of a world or from a server to those that a result shows; if it cannot be shown, what
+    to say in its place."""
+    try:
+        picture = look(name, data)
+    except ToolError as reason:
+        return f"[{reason}]"
+    if len(images) >= MOST:
+        return f"[{name} is left out: a result shows {MOST} at most]"
+    if picture.animated or not fits(picture, data, ACCEPTED_EDGE_PX):
+        return (
+            f"[{name} is left out: it has {picture.width} x {picture.height} pixels and {len(data):,} bytes; at most "
+            f"{ACCEPTED_EDGE_PX} x {ACCEPTED_EDGE_PX} pixels and {ACCEPTED_BYTES:,} bytes of one frame can be shown]"
+        )
+    images.append(Image(data, picture.media_type))
+    return ""
+
+
+def fits(picture: Picture, data: bytes, edge: int) -> bool:
+    return max(picture.width, picture.height) <= edge and len(data) <= ACCEPTED_BYTES
 
 
 def look(path: str, data: bytes) -> Picture:

@@ -22,6 +22,7 @@ from trellis.environments.environment import Environment, EnvironmentFault
 from trellis.models.messages import Image
 from trellis.models.model import ToolSpec
 from trellis.tools.clip import clip, plain, presentable
+from trellis.tools.images import add
 from trellis.tools.mcp_connection import Connection, HostProcess, Open, ServerError, ServerGone, by_url, over_stdio
 from trellis.tools.tool import Output, ToolError
 
@@ -195,7 +196,8 @@ def _add_media(encoded: str, kind: str, texts: list[str], images: list[Image]) -
         texts.append(f"[{kind} that is not base64]")
         return
     if kind in IMAGES:
-        images.append(Image(data, kind))
+        if left_out := add(images, "an image", data):
+            texts.append(left_out)
     else:
         texts.append(f"[{kind}, {len(data):,} bytes, which cannot be shown here]")
 

@@ -12,6 +12,7 @@ from trellis.environments.environment import Environment, ExecResult
 from trellis.models.messages import Image
 from trellis.tools.arguments import Seconds, String
 from trellis.tools.clip import presentable
+from trellis.tools.images import add
 from trellis.tools.kernel import CannotStart, CellResult, Kernel
 from trellis.tools.tool import FunctionTool, Output, ToolError, tool
 
@@ -86,9 +87,10 @@ class PythonTool:
             "restarted": restarted or bool(result.ended),
             "duration_s": result.duration_s,
         }
-        images = tuple(Image(png, "image/png") for png in result.images)
-        shown = "\n".join(filter(None, [text, *remarks, *_cell_remarks(result, timeout_s)]))
-        return Output(shown or ("" if images else "(no output)"), images, data=facts)
+        images: list[Image] = []
+        left_out = [add(images, "an image", png) for png in result.images]
+        shown = "\n".join(filter(None, [text, *left_out, *remarks, *_cell_remarks(result, timeout_s)]))
+        return Output(shown or ("" if images else "(no output)"), tuple(images), data=facts)
 
     async def _script(self, environment: Environment, code: str, timeout_s: float) -> Output:
         path = f"{environment.workdir.rstrip('/')}/.script-{next(self._count)}.py"

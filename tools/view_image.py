@@ -15,19 +15,12 @@ from trellis.models.messages import Image
 from trellis.tools import files
 from trellis.tools.arguments import Path
 from trellis.tools.clip import temporary_folder
-from trellis.tools.images import Picture, first_frame, look
+from trellis.tools.images import ACCEPTED_BYTES, ACCEPTED_EDGE_PX, Picture, first_frame, fits, look
 from trellis.tools.tool import FunctionTool, Output, ToolError, tool
 
 SHOWN_EDGE_PX = 1568
 """A longer edge is scaled down to this. Anthropic does so before the model sees the image ("Vision: evaluate image
 size"); OpenAI fits it into 2,048."""
-
-ACCEPTED_EDGE_PX = 2000
-"""Anthropic refuses a longer edge in requests with more than 20 images ("Vision: general limits"), and an agent's
-conversation soon has as many."""
-
-ACCEPTED_BYTES = 3_750_000
-"""Anthropic takes 5 MB of base64 for one image; OpenAI takes more."""
 
 LARGEST_BYTES = 50_000_000
 LARGEST_PIXELS = 100_000_000
@@ -90,12 +83,12 @@ async def view_image(environment: Environment, path: Path) -> Output:
         remark = "; the first of several frames is shown"
         if picture.format == "GIF":
             shown = first_frame(data)
-    if not _fits(picture, shown, SHOWN_EDGE_PX) or (picture.animated and picture.format == "WebP"):
+    if not fits(picture, shown, SHOWN_EDGE_PX) or (picture.animated and picture.format == "WebP"):
         smaller = await _smaller(environment, path, known, data, picture)
         if smaller is not None:
             shown, picture = smaller
             remark += f"; shown at {picture.width} x {picture.height}"
-        elif not _fits(picture, shown, ACCEPTED_EDGE_PX) or picture.animated:
+        elif not fits(picture, shown, ACCEPTED_EDGE_PX) or picture.animated:
             raise ToolError(
                 f"{about}: at most {ACCEPTED_EDGE_PX} x {ACCEPTED_EDGE_PX} pixels and {ACCEPTED_BYTES:,} bytes of one "
                 "frame can be shown, and the environment's python3 has no Pillow to make it smaller: do that with "
@@ -103,10 +96,6 @@ async def view_image(environment: Environment, path: Path) -> Output:
             )
     size = {"width": picture.width, "height": picture.height}
     return Output(about + remark, images=(Image(shown, picture.media_type),), data=size)
-
-
-def _fits(picture: Picture, data: bytes, edge: int) -> bool:
-    return max(picture.width, picture.height) <= edge and len(data) <= ACCEPTED_BYTES
 
 
 async def _smaller(
@@ -139,7 +128,7 @@ async def _smaller(
     finally:  # only ever a name that was chosen here: what the world says is never removed
         await environment.exec(["rm", "-f", "--", target], timeout_s=60)
     smaller = look(path, shown) if shown else None
-    if smaller is None or smaller.animated or not _fits(smaller, shown, SHOWN_EDGE_PX):
+    if smaller is None or smaller.animated or not fits(smaller, shown, SHOWN_EDGE_PX):
         raise ToolError(f"{path} cannot be made small enough to be shown: make a smaller image of it with a command")
     return shown, smaller
 

@@ -45,6 +45,12 @@ def picture() -> Image:
     return Image(data=PNG, format="png")
 
 
+@server.tool(structured_output=False)
+def broken_picture() -> Image:
+    """An image that is cut off."""
+    return Image(data=PNG[:-9], format="png")
+
+
 @server.tool()
 def parts() -> CallToolResult:
     """Some of everything."""

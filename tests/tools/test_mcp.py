@@ -83,6 +83,8 @@ async def test_calls_and_their_results(world: Environment, tools: McpTools) -> N
     picture = await tools.call(world, "t__picture", {})
     assert (picture.text, [image.media_type for image in picture.images]) == ("", ["image/png"])
     assert picture.images[0].data.startswith(b"\x89PNG")
+    broken = await tools.call(world, "t__broken_picture", {})
+    assert (broken.text, broken.images) == ("[an image is a damaged PNG file: make it again]", ())
     parts = await tools.call(world, "t__parts", {})
     assert parts.text.splitlines() == [
         "a text", "[audio/wav, 5 bytes, which cannot be shown here]", "[notes: file:///notes.txt]", "inside",

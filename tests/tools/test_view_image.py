@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from trellis.environments.environment import Environment, EnvironmentSpec
 from trellis.scaffolds.world import NoEnvironment
 from trellis.tools.catalog import make
-from trellis.tools.images import first_frame, look
+from trellis.tools.images import ACCEPTED_BYTES, ACCEPTED_EDGE_PX, first_frame, look
 from trellis.tools.tool import Output, Tool, ToolError
-from trellis.tools.view_image import ACCEPTED_BYTES, ACCEPTED_EDGE_PX, SHOWN_EDGE_PX
+from trellis.tools.view_image import SHOWN_EDGE_PX
 
 Pillow = pytest.importorskip("PIL.Image", reason="Pillow makes the images of these tests: pip install pillow")
 

@@ -23,7 +23,7 @@ from trellis.tools.arguments import Path, String
 from trellis.tools.browser.session import Session
 from trellis.tools.browser.snapshot import Line, changes, clean, lines, quoted, whole
 from trellis.tools.clip import clip
-from trellis.tools.images import look
+from trellis.tools.images import add
 from trellis.tools.tool import FunctionTool, Output, ToolError, tool
 
 Action = Literal[
@@ -191,8 +191,10 @@ async def _act(
         shown, data["snapshot"] = _show(world.seen, page, action, only)
         data["snapshot"]["at"] = len(news) + 1
         text = f"{news}\n{shown}"
-    images = (Image(picture, look("the screenshot", picture).media_type),) if picture else ()
-    return Output(text, images, is_error=bool(answer["mistake"]), data=data)
+    images: list[Image] = []
+    if picture and (left_out := add(images, "the screenshot", picture)):
+        text = f"{text}\n{left_out}"
+    return Output(text, tuple(images), is_error=bool(answer["mistake"]), data=data)
 
 
 def _show(seen: _Seen, page: Mapping[str, Any], action: str, only: int | None) -> tuple[str, dict[str, Any]]:
