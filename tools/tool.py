@@ -88,7 +88,7 @@ class ToolOfSet:
 class FunctionTool:
     """A tool made by `@tool` from an async function `f(environment, ...)`."""
 
-    def __init__(self, function: Callable[..., Awaitable[str | Output]], name: str | None = None) -> None:
+    def __init__(self, function: Callable[..., Awaitable[str | Output]]) -> None:
         self._function = function
         description, arguments = _parse_docstring(inspect.getdoc(function) or "")
         parameters = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
@@ -100,7 +100,7 @@ class FunctionTool:
             for p in parameters
         }
         self._arguments = create_model(function.__name__, __config__=ConfigDict(extra="forbid"), **members)
-        self.spec = ToolSpec(name or function.__name__, description, parameters_of(self._arguments))
+        self.spec = ToolSpec(function.__name__, description, parameters_of(self._arguments))
 
     async def __call__(self, environment: Environment, /, **arguments: Any) -> Output:
         try:
