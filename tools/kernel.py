@@ -6,19 +6,19 @@ import asyncio
 import functools
 import hashlib
 import signal
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from pydantic import BaseModel, NonNegativeInt
 
 from trellis.environments.environment import Environment, Process
 from trellis.environments.guest.program import pack as pack_program
 from trellis.tools.clip import temporary_folder
-from trellis.tools.kernel_wire import Frames, pack
+from trellis.tools.framed import Framed
 
 MODULES = (
     "trellis.environments.guest.processes",
     "trellis.environments.guest.streams",
-    "trellis.tools.kernel_wire",
+    "trellis.tools.frames",
     "trellis.tools.kernel_cells",
     "trellis.tools.kernel_broker",
 )
@@ -47,14 +47,34 @@ class CellResult:
     began: bool = True
 
 
+class _Answer(BaseModel):
+    """What the broker says of a cell, or of the kernel's end."""
+
+    cell: str
+    ok: bool = False
+    ended: bool = False
+    timed_out: bool
+    duration_s: float
+    spilled: tuple[str, ...]
+    output: NonNegativeInt
+    images: tuple[NonNegativeInt, ...] = ()
+
+    def result(self, payload: bytes, name: str, ended: str = "") -> CellResult:
+        output, at, images = payload[: self.output], self.output, []
+        for size in self.images:
+            images.append(payload[at : at + size])
+            at += size
+        return CellResult(
+            self.ok, output, tuple(images), self.timed_out, self.duration_s, self.spilled, ended, self.cell == name
+        )
+
+
 class Kernel:
     """One process that runs cells, one at a time, in a namespace that lasts."""
 
     def __init__(self, environment: Environment, process: Process) -> None:
         self._memory_mb = environment.spec.resources.memory_mb
-        self._process = process
-        self._frames = Frames()
-        self._received: list[tuple[Mapping[str, Any], bytes]] = []
+        self._broker = Framed(process)
 
     @classmethod
     async def start(cls, environment: Environment) -> Kernel:
@@ -74,14 +94,15 @@ class Kernel:
         kernel = cls(environment, await environment.open_process(["python3", path], cwd=environment.workdir))
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                hello = await kernel._receive()
-                if hello is None:
-                    result = await kernel._process.wait()
+                if await kernel._broker.receive() is None:
+                    result = await kernel._broker.process.wait()
                     raise CannotStart(result.stderr.decode("utf-8", "replace").strip()[-1000:] or "it ended at once")
         except BaseException as error:
             await kernel.close()
             if isinstance(error, TimeoutError):
                 raise CannotStart(f"it did not start within {START_TIMEOUT_S:g} s") from None
+            if isinstance(error, ValueError):
+                raise CannotStart("it talks nonsense") from None
             raise
         return kernel
 
@@ -94,38 +115,29 @@ class Kernel:
         """
         try:
             async with asyncio.timeout(timeout_s + GRACE_S):
-                await self._process.write(pack({"cell": name, "limit_s": timeout_s}, code.encode()))
-                answer = await self._receive()
+                await self._broker.send({"cell": name, "limit_s": timeout_s}, code.encode())
+                header, payload = await self._broker.receive() or ({}, b"")
+                answer = _Answer.model_validate(header) if header else None
         except TimeoutError:
             await self.close()
             return CellResult(False, timed_out=True, duration_s=timeout_s + GRACE_S, ended="did not answer any more")
+        except ValueError:  # not the broker's words
+            answer = None
         except BaseException:
             await asyncio.shield(self.close())  # a cell whose end nobody waits for must not run on
             raise
-        if answer is None or "ended" in answer[0]:
-            ended = await self._how_it_ended(timed_out=answer is not None and answer[0]["timed_out"])
-            return _result(*answer, name, ended) if answer else CellResult(False, ended=ended)
-        return _result(*answer, name)
+        if answer is None:
+            return CellResult(False, ended=await self._how_it_ended())
+        ended = await self._how_it_ended(timed_out=answer.timed_out) if answer.ended else ""
+        return answer.result(payload, name, ended)
 
     async def close(self) -> None:
-        await self._process.close()
+        await self._broker.process.close()
 
-    async def _receive(self) -> tuple[Mapping[str, Any], bytes] | None:
-        """The next frame, or None at the end of the stream; garbage is an end too."""
-        while not self._received:
-            data = await self._process.read()
-            if not data:
-                return None
-            try:
-                self._received.extend(self._frames.feed(data))
-            except ValueError:
-                return None
-        return self._received.pop(0)
-
-    async def _how_it_ended(self, *, timed_out: bool) -> str:
+    async def _how_it_ended(self, *, timed_out: bool = False) -> str:
         try:
             async with asyncio.timeout(END_TIMEOUT_S):
-                result = await self._process.wait()
+                result = await self._broker.process.wait()
         except TimeoutError:
             return "broke off"
         finally:
@@ -136,24 +148,6 @@ class Kernel:
         if result.signal == signal.SIGKILL and not timed_out:
             text += f", as happens to what needs more than the {self._memory_mb:,} MB of memory there are"
         return text
-
-
-def _result(header: Mapping[str, Any], payload: bytes, name: str, ended: str = "") -> CellResult:
-    at = header["output"]
-    images = []
-    for size in header.get("images", ()):
-        images.append(payload[at : at + size])
-        at += size
-    return CellResult(
-        ok=header.get("ok", False),
-        output=payload[: header["output"]],
-        images=tuple(images),
-        timed_out=header["timed_out"],
-        duration_s=header["duration_s"],
-        spilled=tuple(header["spilled"]),
-        ended=ended,
-        began=header["cell"] == name,
-    )
 
 
 def _signal_name(number: int) -> str:

@@ -2,7 +2,9 @@
 
 The broker has the streams to the host; the kernel has nothing but a socket to the broker, and what its cells print goes
 through a pipe of its own. So nothing that is printed can be taken for an answer, output beyond any measure is cut
-where it arises, and a cell that never lets go of the interpreter can still be read from and interrupted.
+where it arises, and a cell that never lets go of the interpreter can still be read from and interrupted. A cell that
+finds the kernel's socket may answer for itself, and no more: what is no answer to it is left out, what is no frame ends
+the kernel, and the broker's own memory and descriptors are closed to every other process.
 
 The host sends `{"cell": name, "limit_s": seconds}` with the code as payload, and gets one answer: `cell`, `ok` or
 `ended`, `timed_out`, `duration_s`, `spilled`, and the output and images as payload. The end of a kernel between cells
@@ -22,10 +24,17 @@ import tempfile
 import time
 from typing import Any, NoReturn
 
-from trellis.environments.guest.processes import ProcessEntry, children, living_descendants, send_signal
+from trellis.environments.guest.processes import (
+    PR_SET_DUMPABLE,
+    ProcessEntry,
+    children,
+    living_descendants,
+    prctl,
+    send_signal,
+)
 from trellis.environments.guest.streams import CHUNK_BYTES, Capture, Loop, write_all
+from trellis.tools.frames import Frames, pack
 from trellis.tools.kernel_cells import serve
-from trellis.tools.kernel_wire import Frames, pack
 
 INTERRUPT_S = 3.0
 """How long an interrupted cell may take to come back before the kernel is killed."""
@@ -103,8 +112,13 @@ class Broker:
         if not data:
             self._answer({"ended": True}, b"", last=True)
             os._exit(0)
-        for header, images in self._answers.feed(data):
-            self._answer(header, images)
+        try:
+            for header, images in self._answers.feed(data):
+                sizes = header.get("images")
+                if self._name and header.get("cell") == self._name and _divide(sizes, len(images)):
+                    self._answer({"ok": header.get("ok") is True, "images": sizes}, images)
+        except ValueError:
+            send_signal(self._kernel, signal.SIGKILL)
 
     def _answer(self, header: dict[str, Any], images: bytes, *, last: bool = False) -> None:
         output, spilled = self._output.take(last=last)
@@ -125,6 +139,11 @@ class Broker:
             os._exit(0)
 
 
+def _divide(sizes: Any, whole: int) -> bool:
+    """Are these the sizes of parts that make up a whole?"""
+    return isinstance(sizes, list) and all(type(size) is int and size >= 0 for size in sizes) and sum(sizes) == whole
+
+
 def main() -> NoReturn:
     """Be the kernel, and leave the broker beside it."""
     source, sink = os.dup(0), os.dup(1)
@@ -137,6 +156,7 @@ def main() -> NoReturn:
         if os.fork():
             os._exit(0)  # the broker is nobody's child that a cell could wait for
         os.setsid()
+        prctl(PR_SET_DUMPABLE, 0)
         for fd in (0, 1):
             os.dup2(null, fd)
         os.close(output_end)

@@ -22,10 +22,12 @@ import types
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from trellis.tools.kernel_wire import Frames, pack
+from trellis.tools.frames import Frames, pack
 
 MAX_IMAGES = 8
-MAX_IMAGE_BYTES = 4 << 20
+MAX_IMAGE_BYTES = 3_750_000
+MAX_IMAGE_PX = 1568
+"""What models see of an image; a larger figure is drawn with fewer pixels. See images.py."""
 TABLE_WIDTH, TABLE_COLUMNS = 160, 40
 """What pandas may use of a line; its own defaults are those of a small terminal."""
 
@@ -163,7 +165,9 @@ class Cells:
         try:
             for number in pyplot.get_fignums():
                 png = io.BytesIO()
-                pyplot.figure(number).savefig(png, format="png", bbox_inches="tight")
+                figure = pyplot.figure(number)
+                dpi = min(figure.dpi, MAX_IMAGE_PX / max(figure.get_size_inches()))
+                figure.savefig(png, format="png", bbox_inches="tight", dpi=dpi)
                 self._show_image(png.getvalue())
         finally:
             pyplot.close("all")
@@ -256,4 +260,5 @@ def serve(connection: socket.socket) -> NoReturn:
                 ok, images = cells.run(header["cell"], code.decode())
             except KeyboardInterrupt:  # it came as the cell ended
                 ok, images = False, []
-            connection.sendall(pack({"ok": ok, "images": [len(image) for image in images]}, b"".join(images)))
+            answer = {"cell": header["cell"], "ok": ok, "images": [len(image) for image in images]}
+            connection.sendall(pack(answer, b"".join(images)))

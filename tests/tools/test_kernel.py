@@ -7,8 +7,10 @@ import dataclasses
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from trellis.environments.environment import (
 from trellis.environments.guest.program import pack as pack_program
 from trellis.tools import kernel
 from trellis.tools.catalog import make
-from trellis.tools.kernel_wire import Frames, pack
+from trellis.tools.frames import Frames, pack
 from trellis.tools.tool import Output, Tool, ToolError
 
 LABEL = f"test-kernel-{os.getpid()}"
@@ -157,16 +159,37 @@ async def test_figures_come_as_images(world: Environment, python: Tool) -> None:
 
 
 async def test_anything_that_knows_how_to_be_an_image_is_one(world: Environment, python: Tool) -> None:
+    first, second, wide = png(1, 1), png(2, 1), png(2001, 1)
     code = (
         "class Drawing:\n    def __init__(self, png): self.png = png\n    def _repr_png_(self): return self.png\n"
-        "display(Drawing(b'first'), 'text', Drawing(None))\nprint('between')\nDrawing(b'second')"
+        f"display(Drawing({first!r}), 'text', Drawing(None))\nprint('between')\nDrawing({second!r})"
     )
     output = await python(world, code=code)
     assert output.text == "'text'\n<__main__.Drawing object>\nbetween"
-    assert [image.data for image in output.images] == [b"first", b"second"]
-    output = await python(world, code="display(*[Drawing(b'x')] * 20); display(Drawing(bytes(5 << 20)))")
+    assert [image.data for image in output.images] == [first, second]
+    output = await python(world, code=f"display(*[Drawing({first!r})] * 20); display(Drawing(bytes(5 << 20)))")
     assert len(output.images) == 8
     assert "an image is left out" in output.text
+    output = await python(world, code=f"display(Drawing({wide!r}), Drawing(b'no image'), Drawing({first!r}))")
+    assert [image.data for image in output.images] == [first]
+    assert output.text.startswith("[an image is left out: it has 2001 x 1 pixels")
+    assert "[an image is not an image (8 bytes)" in output.text
+
+
+def png(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = zlib.compress((b"\0" + bytes(width)) * height)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+async def test_a_large_figure_is_drawn_small_enough_to_be_shown(world: Environment, python: Tool) -> None:
+    output = await python(
+        world, code="import matplotlib.pyplot as plt\nplt.figure(figsize=(30, 20), dpi=300); plt.plot([1, 2]);"
+    )
+    assert (output.text, len(output.images)) == ("", 1)
 
 
 async def test_there_is_no_input(world: Environment, python: Tool) -> None:
@@ -226,6 +249,58 @@ async def test_a_cell_has_no_way_to_the_protocol(world: Environment, python: Too
     (inherited,) = await said(python, world, "import subprocess; subprocess.run(['ls', '/proc/self/fd'])")
     assert inherited.splitlines()[:4] == ["0", "1", "2", "3"]
     assert "4" not in inherited.splitlines()
+
+
+FIND_CONNECTION = """
+import gc, json, os, socket, struct
+(connection,) = [each for each in gc.get_objects() if isinstance(each, socket.socket) and each.fileno() >= 0]
+def forge(header, payload=b"", size=None):
+    connection.sendall(struct.pack(">II", len(header), size or len(payload)) + header + payload)
+"""
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        """forge(b'{"ok": true, "images": []}')""",
+        """forge(b'{"cell": "cell 1", "ok": true, "images": ["x", null]}')""",
+        """forge(b'{"cell": "cell 1", "ok": true, "images": [-6, 6]}')""",
+        """forge(b'{"cell": "cell 1", "ok": true, "images": {}}', b'x')""",
+        """forge(b'{"cell": "", "ended": true}')""",
+        """forge(b'{"cell": "cell 1", "ok": true, "images": [6], "output": -9, "spilled": 3}', b'forged')""",
+    ],
+)
+async def test_a_forged_answer_counts_for_its_own_cell_at_most(world: Environment, python: Tool, frame: str) -> None:
+    await python(world, code=f"{FIND_CONNECTION}\n{frame}")
+    assert await said(python, world, "6 * 7", "'next'") == ["42", "'next'"]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "forge(b'[' * 100_000)",
+        "forge(b'[]')",
+        "forge(b'no JSON')",
+        "connection.sendall(b'\\xff' * 4096)",
+        """forge(b'{"cell": "cell 1"}', b'', 1 << 31)""",
+    ],
+)
+async def test_what_is_no_answer_ends_the_kernel(world: Environment, python: Tool, frame: str) -> None:
+    output = await python(world, code=f"{FIND_CONNECTION}\n{frame}\nimport time; time.sleep(60)")
+    assert "was killed by SIGKILL" in output.text
+    assert output.text.endswith(GONE)
+    assert await said(python, world, "6 * 7") == ["42"]
+
+
+@pytest.mark.parametrize("world", ["sandbox"], indirect=True)
+async def test_a_cell_cannot_look_into_the_broker(world: Environment, python: Tool) -> None:
+    code = (
+        "import os\nfound = []\nfor pid in filter(str.isdigit, os.listdir('/proc')):\n    try:\n"
+        "        if b'kernel-' in open(f'/proc/{pid}/cmdline', 'rb').read() or os.getsid(int(pid)) == int(pid):\n"
+        "            if int(pid) != os.getpid(): found.append(os.listdir(f'/proc/{pid}/fd'))\n"
+        "    except OSError: pass\nfound"
+    )
+    assert await said(python, world, code) == ["[]"]
 
 
 # --- limits ---

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
-import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,12 +15,11 @@ from typing import Any
 
 from trellis.environments.environment import Environment, EnvironmentFault, Process
 from trellis.environments.guest.program import pack
+from trellis.tools.framed import Framed
 from trellis.tools.tool import ToolError
 
 DRIVER = Path(__file__).parent / "driver"
 PARTS = ("tabs", "chrome", "navigation", "pictures", "actions", "main")
-FRAME = struct.Struct(">II")
-LARGEST_ANSWER_BYTES = 64 << 20
 WIDTH, HEIGHT = 1024, 768
 """The screen, in pixels: what models that work from pictures are used to, and small enough for them."""
 START_TIMEOUT_S = 120.0
@@ -38,7 +35,7 @@ DOWNLOADS = "downloads"
 @functools.cache
 def driver_program() -> str:
     """What to run as `python3 -I -c TEXT`, where playwright is installed."""
-    return pack([f"trellis.tools.browser.driver.{part}" for part in PARTS])
+    return pack(["trellis.tools.frames", *(f"trellis.tools.browser.driver.{part}" for part in PARTS)])
 
 
 class Died(Exception):
@@ -49,10 +46,9 @@ class Session:
     """Requests to the driver of one world, one at a time."""
 
     def __init__(self) -> None:
-        self._driver: Process | None = None
+        self._driver: Framed | None = None
         self._server: asyncio.Task[None] | None = None
         """Reads what serves the task's pages, until it ends."""
-        self._buffer = bytearray()
         self._number = 0
         self.started = 0
         """How many browsers this world has had."""
@@ -83,7 +79,7 @@ class Session:
         driver, self._driver = self._driver, None
         if driver is not None:
             with suppress(EnvironmentFault):
-                await driver.close()
+                await driver.process.close()
 
     async def _ensure(self, environment: Environment) -> None:
         """A driver that answers."""
@@ -104,10 +100,8 @@ class Session:
 
     async def _start(self, environment: Environment) -> None:
         workdir = environment.workdir.rstrip("/")
-        self._buffer.clear()
-        self._driver = await environment.open_process(
-            ["python3", "-I", "-c", driver_program()], cwd=environment.workdir
-        )
+        command = ["python3", "-I", "-c", driver_program()]
+        self._driver = Framed(await environment.open_process(command, cwd=environment.workdir))
         answer, _ = await self._request(
             {
                 "op": "start",
@@ -155,37 +149,26 @@ class Session:
         assert driver is not None
         self._number += 1
         number = self._number
-        header = json.dumps({"id": number, **request}).encode()
         async with asyncio.timeout(timeout_s):
-            await driver.write(FRAME.pack(len(header), 0) + header)
-            while True:
-                answer, payload = await self._receive(driver)
-                if answer.pop("id", None) == number:  # another is the answer to a call that was cancelled
-                    break
+            await driver.send({"id": number, **request})
+            answer, payload = await _receive(driver)
+            while answer.pop("id", None) != number:  # the answer to a call that was cancelled
+                answer, payload = await _receive(driver)
         if "broken" in answer:
             raise EnvironmentFault(f"the driver of the browser failed: {answer['broken'].strip()}")
         return answer, payload
 
-    async def _receive(self, driver: Process) -> tuple[dict[str, Any], bytes]:
-        await self._fill(driver, FRAME.size)
-        size, payload_size = FRAME.unpack_from(self._buffer)
-        if size + payload_size > LARGEST_ANSWER_BYTES:
-            raise Died("it talks nonsense")
-        end = FRAME.size + size
-        await self._fill(driver, end + payload_size)
-        answer = json.loads(self._buffer[FRAME.size : end])
-        payload = bytes(self._buffer[end : end + payload_size])
-        del self._buffer[: end + payload_size]
-        return answer, payload
 
-    async def _fill(self, driver: Process, size: int) -> None:
-        while len(self._buffer) < size:
-            piece = await driver.read()
-            if not piece:
-                ended = await driver.wait()
-                log = ended.stderr.decode("utf-8", "replace").strip()
-                raise Died(log[-1500:] or f"exit code {ended.exit_code}")
-            self._buffer += piece
+async def _receive(driver: Framed) -> tuple[dict[str, Any], bytes]:
+    try:
+        received = await driver.receive()
+    except ValueError:
+        raise Died("it talks nonsense") from None
+    if received is None:
+        ended = await driver.process.wait()
+        log = ended.stderr.decode("utf-8", "replace").strip()
+        raise Died(log[-1500:] or f"exit code {ended.exit_code}")
+    return received
 
 
 async def _read_on(process: Process) -> None:

@@ -1,17 +1,14 @@
 """The driver: the program in a world that holds its browser and does what the host asks, one request after the other.
 
-A frame is two lengths (`>II`), a JSON header and a raw payload (a picture), as between the host and its guests. The
-two pipes it comes with are moved away from 0 and 1 and closed to every other process, so that nothing that is printed
-and nothing else in the world can speak in its name.
+It speaks in frames (see frames.py), whose payload is a picture. The two pipes it comes with are moved away from 0 and 1
+and closed to every other process, so that nothing that is printed and nothing else in the world can speak in its name.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
-import json
 import os
-import struct
 import sys
 import traceback
 from contextlib import suppress
@@ -20,8 +17,8 @@ from typing import Any
 from trellis.tools.browser.driver.actions import Actions
 from trellis.tools.browser.driver.chrome import Chrome, NoBrowser
 from trellis.tools.browser.driver.tabs import LOOK_S, Crashed, Mistake, first_line
+from trellis.tools.frames import Frames, pack
 
-FRAME = struct.Struct(">II")
 PR_SET_DUMPABLE = 4
 NODES = 1500
 """So many lines of a page are looked at, at most."""
@@ -34,26 +31,23 @@ class Driver:
         self._actions: Actions | None = None
 
     async def serve(self, reader: asyncio.StreamReader) -> None:
-        while True:
-            try:
-                size, _ = FRAME.unpack(await reader.readexactly(FRAME.size))
-                request = json.loads(await reader.readexactly(size))
-            except asyncio.IncompleteReadError:
-                os._exit(0)
-            number, payload = request.pop("id"), b""
-            try:
-                answer, payload = await self._answer(**request)
-            except Mistake as mistake:
-                answer = {"mistake": str(mistake)}
-            except NoBrowser as reason:
-                answer = {"missing": str(reason)}
-            except Exception:
-                answer = {"broken": traceback.format_exc()}
-            self._send({"id": number, **answer}, payload)
+        frames = Frames()
+        while data := await reader.read(1 << 16):
+            for request, _ in frames.feed(data):
+                await self._respond(**request)
+        os._exit(0)
 
-    def _send(self, answer: dict[str, Any], payload: bytes) -> None:
-        encoded = json.dumps(answer).encode()
-        data = memoryview(FRAME.pack(len(encoded), len(payload)) + encoded + payload)
+    async def _respond(self, id: int, **request: Any) -> None:
+        payload = b""
+        try:
+            answer, payload = await self._answer(**request)
+        except Mistake as mistake:
+            answer = {"mistake": str(mistake)}
+        except NoBrowser as reason:
+            answer = {"missing": str(reason)}
+        except Exception:
+            answer = {"broken": traceback.format_exc()}
+        data = memoryview(pack({"id": id, **answer}, payload))
         while data:
             data = data[os.write(self._sink, data) :]
 

@@ -1,6 +1,6 @@
-"""The frames that the host, the kernel's broker and the kernel exchange: two lengths, a JSON header, a raw payload.
+"""The frames that the host and its programs in worlds exchange: two lengths, a JSON header, a raw payload.
 
-Runs inside worlds too (see kernel_broker.py): Python 3.8, standard library only.
+Runs inside worlds too (see kernel_broker.py and browser/driver/): Python 3.8, standard library only.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ import json
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+LARGEST_BYTES = 64 << 20
+"""What one frame may have at most."""
 
 _SIZES = struct.Struct(">II")
 
@@ -28,15 +31,23 @@ class Frames:
         """The frames that are complete with this piece.
 
         Raises:
-            ValueError: it is no such stream.
+            ValueError: it is no such stream, or a frame is too long.
         """
         self._buffer += data
         while len(self._buffer) >= _SIZES.size:
             header_size, payload_size = _SIZES.unpack_from(self._buffer)
+            if header_size + payload_size > LARGEST_BYTES:
+                raise ValueError("a frame is too long")
             start = _SIZES.size + header_size
             end = start + payload_size
             if len(self._buffer) < end:
                 return
-            header, payload = json.loads(self._buffer[_SIZES.size : start]), bytes(self._buffer[start:end])
+            try:
+                header = json.loads(self._buffer[_SIZES.size : start])
+            except RecursionError:
+                header = None
+            if not isinstance(header, dict):
+                raise ValueError("a header is no object")
+            payload = bytes(self._buffer[start:end])
             del self._buffer[:end]
             yield header, payload
