@@ -91,7 +91,7 @@ async def presentable(
 async def temporary_folder(environment: Environment) -> str:
     """The world's folder for temporary files."""
     folder = await environment.exec('printf %s "${TMPDIR:-/tmp}"', timeout_s=60)
-    return folder.text
+    return folder.stdout.decode("utf-8", "surrogateescape")
 
 
 async def _keep(environment: Environment, data: bytes) -> str:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import re
 
-_TAKES_THE_SCREEN = re.compile(rb"\x1b\[\?(?:47|1047|1049)h|\x1b\[\?1h\x1b=|\x1b\[\d+;\d+[Hf]")
-"""Switches to the alternate screen, or the keypad to the mode of such programs, or writes at a place of the screen."""
+_PICTURE = re.compile(
+    rb"(?:\x1b\[\?(?:47|1047|1049)h|\x1b\[\?1h\x1b=|\x1b\[\d+;\d+[Hf])"
+    rb".*?(?:\x1b\[\?(?:47|1047|1049)l|\x1b\[\?1l\x1b>|\Z)",
+    re.DOTALL,
+)
+"""Begins where a program switches to the alternate screen, or the keypad to the mode of such programs, or writes at a
+place of the screen; ends where it switches back, if it does."""
 
 _REFUSES = re.compile(
     rb"terminal is not fully functional|[Ee]rror opening terminal|[Oo]utput is not (?:to )?a terminal"
@@ -29,16 +34,16 @@ _WORDS = re.compile(r"(?:^|[;&|(\n])\s*(?:\w+=\S*\s+|sudo\s+|exec\s+|env\s+|comm
 _GENERAL = "take a program or an option that prints and ends"
 
 
-def drawn(output: bytes) -> bool:
-    """Is this a picture, which makes no sense line by line?"""
-    return _TAKES_THE_SCREEN.search(output) is not None
+def without_pictures(output: bytes) -> bytes:
+    """What was printed before and after a program had the screen, whose picture makes no sense line by line."""
+    return _PICTURE.sub(b"", output)
 
 
 def remark(command: str, output: bytes, *, stuck: bool, failed: bool) -> str:
     """What to say of a command that wanted a screen; empty if it did not. `stuck`: it waits, or its time ran out."""
     names = [found.rpartition("/")[2] for found in _WORDS.findall(command)]
     known = next((name for name in names if name in _ADVICE), "")
-    if drawn(output) or (stuck and known) or (failed and _REFUSES.search(output)):
+    if _PICTURE.search(output) or (stuck and known) or (failed and _REFUSES.search(output)):
         return f"[{known or 'this'} is a full-screen program, for which there is no screen: {_advice(known)}]"
     return ""
 

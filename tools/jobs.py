@@ -7,6 +7,7 @@ shell is busy, and when the shell that started it is gone.
 from __future__ import annotations
 
 import asyncio
+import math
 import shlex
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ from trellis.environments.environment import Environment, Shell
 from trellis.tools.tool import ToolError
 
 EXEC_TIMEOUT_S = 60.0
-END_S = 2.0
+END_S = 2
 """How long a job may take to end by itself when it is told to."""
 
 _NEW = (
@@ -27,11 +28,11 @@ _LAUNCH = (
     ">|{log} 2>&1 </dev/null & echo $! >|{group}"
 )
 _IN_ITS_OWN_GROUP = "case $- in *m*) eval {launch};; *) set -m; eval {launch}; set +m;; esac"
-_READ = """group=$(cat {group}); alive() {{ [ ! -s {status} ] && kill -0 -- -"$group" 2>/dev/null; }}
-for ((i = 0; i < {tenths}; i++)); do alive || break; sleep 0.1; done
+_READ = """SECONDS=0; group=$(cat {group}); alive() {{ [ ! -s {status} ] && kill -0 -- -"$group" 2>/dev/null; }}
+while ((SECONDS < {wait_s})) && alive; do sleep 0.1; done
 state=gone; alive && state=running; [ ! -s {status} ] || state=$(cat {status})
-size=$(stat -c %s {log}); echo "$state $size" >&2; tail -c +{next} {log} | head -c $((size - {next} + 1))"""
-_END = """group=$(cat {group}); kill -TERM -- -"$group"; for ((i = 0; i < {tenths}; i++)); do
+size=$(stat -c %s {log}) && echo "$state $size" && tail -c +{next} {log} | head -c $((size - {next} + 1))"""
+_END = """SECONDS=0; group=$(cat {group}); kill -TERM -- -"$group"; while ((SECONDS < {wait_s})); do
 kill -0 -- -"$group" || exit 0; sleep 0.1; done; kill -KILL -- -"$group\""""
 
 
@@ -76,7 +77,7 @@ class Jobs:
             raise ToolError(f"the background job cannot be started: {found.text.strip()}")
         job = Job(int(number), command, f"{folder}/job-{number}")
         launch = shlex.quote(job.filled_in(_LAUNCH, command=shlex.quote(command)))
-        result = await shell.run(f"rm -f {job.path}.status; {_IN_ITS_OWN_GROUP.format(launch=launch)}")
+        result = await shell.run(job.filled_in("rm -f {status}; ") + _IN_ITS_OWN_GROUP.format(launch=launch))
         if result.exit_code != 0:
             raise ToolError(f"the background job cannot be started: {result.output.decode('utf-8', 'replace').strip()}")
         self._jobs[job.number] = job
@@ -92,13 +93,14 @@ class Jobs:
     async def read(self, environment: Environment, job: Job, wait_s: float) -> News:
         """What is new; waits up to `wait_s` for the end of the job before."""
         async with job.lock:
-            script = job.filled_in(_READ, tenths=int(wait_s * 10), next=job.read + 1)
+            script = job.filled_in(_READ, wait_s=math.ceil(wait_s), next=job.read + 1)
             result = await environment.exec(script, timeout_s=wait_s + EXEC_TIMEOUT_S)
-            state, _, size = result.stderr.decode().strip().rpartition(" ")
+            facts, _, output = result.stdout.partition(b"\n")
+            state, _, size = facts.decode("utf-8", "replace").rpartition(" ")
             if not result.ok or not size.isdigit():
                 raise ToolError(f"job {job.number} cannot be read; its files were removed: {result.text.strip()}")
             job.read = int(size)
-        return News(result.stdout, state == "running", int(state) if state.isdigit() else None)
+        return News(output, state == "running", int(state) if state.isdigit() else None)
 
     async def end(self, environment: Environment, job: Job) -> None:
-        await environment.exec(job.filled_in(_END, tenths=int(END_S * 10)), timeout_s=END_S + EXEC_TIMEOUT_S)
+        await environment.exec(job.filled_in(_END, wait_s=END_S), timeout_s=END_S + EXEC_TIMEOUT_S)

@@ -35,6 +35,8 @@ class _Session:
     shell: Shell | None = None
     ready: bool = False
     """Has the shell its settings?"""
+    notice: bytes = b""
+    """What the shell had to say about itself, which the next result tells."""
     waiting: str = ""
     """The command that waited for input when it was last seen."""
     jobs: Jobs = field(default_factory=Jobs)
@@ -80,7 +82,7 @@ class ShellTool:
             return await _job(environment, session.jobs, job, interrupt=interrupt, wait_s=timeout_s or 0)
         limit_s = timeout_s or DEFAULT_TIMEOUT_S
         async with session.lock:
-            shell, notice = await _ready(environment, session)
+            shell = await _ready(environment, session)
             if background:
                 return await _start(environment, session, shell, command)
             if command:
@@ -94,10 +96,9 @@ class ShellTool:
             result = await _go_on(session, command, doing)
             about, session.waiting = command or session.waiting, (command or session.waiting) * result.waiting
             session.ready = not result.restarted
+            notice, session.notice = session.notice, b""
         output = notice + result.output
-        text = ""
-        if not full_screen.drawn(output):
-            text = await presentable(environment, output, spilled=result.spilled)
+        text = await presentable(environment, full_screen.without_pictures(output), spilled=result.spilled)
         facts = {
             "exit_code": result.exit_code,
             "timed_out": result.timed_out,
@@ -122,15 +123,14 @@ def _check(command: str, given: str | None, interrupt: bool, background: bool, j
         raise ToolError("`background` needs a `command`; to read what a job has printed, give `job`")
 
 
-async def _ready(environment: Environment, session: _Session) -> tuple[Shell, bytes]:
-    """The shell with its settings, and what it had to say about itself."""
+async def _ready(environment: Environment, session: _Session) -> Shell:
+    """The shell with its settings."""
     if session.shell is None:
         session.shell = await environment.open_shell()
-    if session.ready:
-        return session.shell, b""
-    result = await session.shell.run(_START_UP)
-    session.ready = True
-    return session.shell, result.output
+    if not session.ready:
+        session.notice += (await session.shell.run(_START_UP)).output
+        session.ready = True
+    return session.shell
 
 
 async def _type(shell: Shell, text: str, limit_s: float) -> ShellResult:
@@ -166,8 +166,13 @@ async def _start(environment: Environment, session: _Session, shell: Shell, comm
         job = await session.jobs.start(environment, shell, command)
     except ValueError:
         raise ToolError(f"the command before waits for input; first go on with {_HOW_TO_GO_ON}") from None
+    notice, session.notice = session.notice, b""
     text = f"[job {job.number} runs in the background: read it with `job`, end it with `job` and `interrupt`]"
-    return Output(text, data={"job": job.number, "exit_code": 0, "timed_out": False, "restarted": False})
+    said = await presentable(environment, notice)
+    return Output(
+        "\n".join(filter(None, [said, text])),
+        data={"job": job.number, "exit_code": 0, "timed_out": False, "restarted": False},
+    )
 
 
 async def _job(environment: Environment, jobs: Jobs, number: int, *, interrupt: bool, wait_s: float) -> Output:

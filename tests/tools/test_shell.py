@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from trellis.environments.environment import Environment
+from trellis.environments.environment import Environment, EnvironmentSpec
 from trellis.tools.catalog import make
 from trellis.tools.tool import Output, Tool, ToolError
 
@@ -101,6 +101,43 @@ async def test_a_fork_has_a_shell_of_its_own(world: Environment, shell: Tool) ->
         assert (await shell(world, command='cat file; echo "X=$X"')).text == "first\nX=parent"
     finally:
         await fork.close()
+
+
+@pytest.mark.parametrize("first", [{"command": "true", "background": True}, {"input": "nobody waits"}])
+async def test_what_a_fork_has_not_taken_over_is_told_whatever_comes_first(
+    world: Environment, shell: Tool, first: dict[str, object]
+) -> None:
+    await shell(world, command="mkdir gone; cd gone; rmdir ../gone")
+    fork = await world.fork()
+    try:
+        said = ""
+        for arguments in (first, {"command": "echo on"}, {"command": "echo more"}):
+            try:
+                said += (await shell(fork, **arguments)).text + "\n"
+            except ToolError:
+                assert "input" in arguments
+        assert said.count("[the shell of the snapshot: the working folder is gone: ") == 1
+        assert said.startswith("[the shell of the snapshot")
+        assert said.endswith("on\nmore\n")
+    finally:
+        await fork.close()
+
+
+async def test_what_a_world_says_on_standard_error_is_no_part_of_a_path_or_of_a_jobs_state(shell: Tool) -> None:
+    world = await EnvironmentSpec(kind="local", env={"BASH_ENV": "noise"}).start(label="tests/tools")
+    try:
+        await world.write_file("noise", b"echo 'a warning' >&2; trap \"echo 'a warning' >&2\" EXIT\n")
+        assert (await world.exec("true")).stderr == b"a warning\n" * 2
+        await shell(world, command="echo of a job", background=True)
+        said = (await shell(world, job=1, timeout_s=20)).text
+        assert said.splitlines()[-1] == "[job 1 ended with exit code 0]"
+        assert "of a job" in said
+        long = (await shell(world, command="seq 20000")).text
+        kept = re.search(r"kept in (\S+) \.\.\.\]", long)
+        assert kept is not None, long[-200:]
+        assert (await world.read_file(kept[1])).endswith(b"\n20000")
+    finally:
+        await world.close()
 
 
 async def test_a_prompt_is_answered(world: Environment, shell: Tool) -> None:
@@ -255,6 +292,11 @@ async def test_a_program_that_wants_a_screen_is_told_so(
         f"[{program} is a full-screen program, for which there is no screen: "
     )
     assert "~" not in output.text
+
+
+async def test_what_is_printed_beside_a_picture_is_shown(world: Environment, shell: Tool) -> None:
+    text = (await shell(world, command=r"echo before; printf '\033[?1049h~\n\033[?1049l'; echo after")).text
+    assert text.startswith("before\nafter\n[this is a full-screen program")
 
 
 async def test_real_programs_that_want_a_screen(world: Environment, shell: Tool) -> None:
