@@ -56,11 +56,10 @@ class Connection:
     """The package opens and closes a connection in one task: this one. Calls come from any."""
 
     def __init__(self, open_transport: Open) -> None:
-        self._open_transport = open_transport
         self._ending = Ending()
         self._closing = asyncio.Event()
         self._client: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._hold(), name="hold an MCP connection")
+        self._task = asyncio.create_task(self._hold(open_transport), name="hold an MCP connection")
         self.tools: Sequence[Tool] = ()
 
     @classmethod
@@ -122,11 +121,11 @@ class Connection:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=CLOSE_TIMEOUT_S)
 
-    async def _hold(self) -> None:
+    async def _hold(self, open_transport: Open) -> None:
         from mcp import Client
 
         try:
-            transport: Transport = self._open_transport(self._ending)
+            transport: Transport = open_transport(self._ending)
             async with Client(transport, cache=None) as client:
                 self._client.set_result(client)
                 await _first(self._closing.wait(), self._ending.happened.wait())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import json
 import os
@@ -12,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -65,6 +67,22 @@ async def tools(world: Environment) -> AsyncIterator[McpTools]:
     await put(world)
     async with opened(IN_WORLD) as tools:
         yield tools
+
+
+async def test_a_world_that_was_closed_is_let_go() -> None:
+    world = await EnvironmentSpec(kind="local").start(label=LABEL)
+    await put(world)
+    async with opened(IN_WORLD) as tools:
+        assert (await tools.call(world, "t__echo", {"text": "a"})).text == "a"
+        await world.close()
+        held = weakref.ref(world)
+        del world
+        for _ in range(100):  # the connection ends in a task of its own
+            gc.collect()
+            if held() is None:
+                break
+            await asyncio.sleep(0.1)
+        assert held() is None
 
 
 async def test_what_a_server_offers(world: Environment, tools: McpTools) -> None:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import AsyncIterator
 
 import pytest
@@ -313,6 +315,23 @@ async def test_a_world_without_playwright_or_a_server_that_fails_is_a_fault_with
             await make()(world, action="tabs")
     finally:
         await world.close()
+
+
+async def test_a_world_that_was_closed_is_let_go() -> None:
+    world = await started("sandbox")
+    tool = make()
+    try:
+        await tool(world, action="tabs")
+    finally:
+        await world.close()
+    held = weakref.ref(world)
+    del world
+    for _ in range(100):
+        gc.collect()
+        if held() is None:
+            break
+        await asyncio.sleep(0.1)
+    assert held() is None
 
 
 async def test_worlds_have_browsers_of_their_own_and_a_call_that_is_cancelled_spoils_nothing() -> None:
