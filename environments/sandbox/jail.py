@@ -9,8 +9,6 @@ namespace of its own.
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import fcntl
 import os
 import resource
@@ -24,19 +22,36 @@ from typing import NoReturn
 
 from trellis.environments.guest import seccomp
 from trellis.environments.guest.processes import PR_SET_DUMPABLE, prctl
+from trellis.environments.sandbox.syscalls import (
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+    MNT_DETACH,
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PRIVATE,
+    MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
+    JailError,
+    bind,
+    check,
+    is_real_root,
+    libc,
+    mount,
+    unshare,
+)
 
 INSIDE_UID = 1000
 ROOTS_AGENT_UID = 1_934_281_000
 """Who agents are on the host when it is root that starts the world: nobody's number."""
 
-CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
-CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
-MNT_DETACH = 2
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
-SYS_MOUNT_SETATTR = 442
-AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP = 1, 24
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 CAPABILITY_VERSION_3 = 0x20080522
@@ -55,12 +70,6 @@ OOM_SCORE_ADJ = 200
 """When the host runs out of memory, worlds go before what else runs there. No process inside can lower it below what
 it is when it is set by root."""
 NO_SUCH_MODULE = "raise ModuleNotFoundError(f'No module named {__name__!r}', name=__name__)\n"
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class JailError(Exception):
-    """The kernel refused a step; the text names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,41 +101,6 @@ class Jail:
     inodes: int
 
 
-# --- system calls --------------------------------------------------------------------------------------------------
-
-
-def _check(result: int, step: str) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise JailError(f"{step}: {os.strerror(number)} [{errno.errorcode.get(number, number)}]")
-
-
-def _mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
-    arguments = [text.encode() or None for text in (source, target, kind)]
-    _check(_libc.mount(*arguments, ctypes.c_ulong(flags), options.encode() or None), f"mount {kind or source} {target}")
-
-
-def _bind(source: str, target: str, *, attributes: int = MS_RDONLY | MS_NOSUID | MS_NODEV) -> None:
-    """Show `source` at `target`, with what is mounted below it."""
-    _mount(source, target, flags=MS_BIND | MS_REC)
-    if attributes:
-        change = struct.pack("QQQQ", attributes, 0, 0, 0)  # the attributes have the values of the first MS_ flags
-        result = _libc.syscall(
-            SYS_MOUNT_SETATTR, AT_FDCWD, target.encode(), AT_RECURSIVE, change, ctypes.c_size_t(len(change))
-        )
-        _check(result, f"mount_setattr {target} (needs Linux 5.12)")
-
-
-def _unshare(flags: int) -> None:
-    _check(_libc.unshare(flags), "unshare")
-
-
-def is_real_root() -> bool:
-    """Root of the machine, and not of a user namespace, where few other users exist to become."""
-    everybody = ["0", "0", "4294967295"]
-    return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == everybody
-
-
 # --- entering ------------------------------------------------------------------------------------------------------
 
 
@@ -140,7 +114,7 @@ def enter(jail: Jail, held: int) -> None:
     rooted = is_real_root()
     uid, gid = os.geteuid(), os.getegid()
     be_killed_first()
-    _unshare(
+    unshare(
         (0 if rooted else CLONE_NEWUSER)
         | CLONE_NEWNS
         | CLONE_NEWPID
@@ -158,18 +132,18 @@ def enter(jail: Jail, held: int) -> None:
     if not jail.network:
         _raise_loopback()
         Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0")
-    _check(_libc.sethostname(b"trellis", 7), "sethostname")
+    check(libc.sethostname(b"trellis", 7), "sethostname")
     user_sysctls = os.open("/proc/sys/user", os.O_PATH)
     for name in PROC_READ_ONLY:
         if Path("/proc", name).exists():
-            _bind(f"/proc/{name}", f"/proc/{name}", attributes=MS_RDONLY)
-    _mount("", "/", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
+            bind(f"/proc/{name}", f"/proc/{name}", attributes=MS_RDONLY)
+    mount("", "/", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
     if rooted:
         os.setgroups([])
         os.setresgid(ROOTS_AGENT_UID, ROOTS_AGENT_UID, ROOTS_AGENT_UID)
         os.setresuid(ROOTS_AGENT_UID, ROOTS_AGENT_UID, ROOTS_AGENT_UID)
         prctl(PR_SET_DUMPABLE, 1)
-        _unshare(CLONE_NEWUSER)
+        unshare(CLONE_NEWUSER)
         _map_ids(ROOTS_AGENT_UID, ROOTS_AGENT_UID)
     set_limits(jail)  # after the user namespace: processes are then counted in it, and not over all worlds
     _forbid_user_namespaces(user_sysctls)
@@ -197,8 +171,8 @@ def _map_ids(uid: int, gid: int) -> None:
 
 
 def _build_root(jail: Jail) -> None:
-    _mount("", "/", flags=MS_REC | MS_PRIVATE)
-    _mount("tmpfs", jail.root, "tmpfs", MS_NOSUID | MS_NODEV, "size=4m,mode=755")
+    mount("", "/", flags=MS_REC | MS_PRIVATE)
+    mount("tmpfs", jail.root, "tmpfs", MS_NOSUID | MS_NODEV, "size=4m,mode=755")
     root = Path(jail.root)
     for folder in ("dev/pts", "dev/shm", "etc/ssl", "proc", "run", "tmp", "var/tmp", "home/agent", ".masked/empty"):
         (root / folder).mkdir(parents=True)
@@ -210,12 +184,12 @@ def _build_root(jail: Jail) -> None:
         _show(root, path)
     _mask(root, jail)
     _make_devices(root, jail)
-    _mount("proc", str(root / "proc"), "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    mount("proc", str(root / "proc"), "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     for name in PROC_MASKED:
         _cover(root / "proc" / name, root)
     os.chdir(root)
-    _check(_libc.syscall(SYS_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
-    _check(_libc.umount2(b".", MNT_DETACH), "umount2")
+    check(libc.syscall(SYS_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
+    check(libc.umount2(b".", MNT_DETACH), "umount2")
     os.chdir("/")
 
 
@@ -236,7 +210,7 @@ def _show(root: Path, path: str) -> None:
     else:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.touch()
-    _bind(path, str(target))
+    bind(path, str(target))
 
 
 def _show_etc(root: Path, jail: Jail) -> None:
@@ -260,8 +234,8 @@ def _mount_writable(jail: Jail, root: Path) -> None:
     merged.mkdir()
     mount_overlay(jail, str(merged))
     for target, source in writable_places(jail).items():
-        _bind(str(merged / source), str(root / target.lstrip("/")), attributes=MS_NOSUID | MS_NODEV)
-    _check(_libc.umount2(str(merged).encode(), MNT_DETACH), "umount2")
+        bind(str(merged / source), str(root / target.lstrip("/")), attributes=MS_NOSUID | MS_NODEV)
+    check(libc.umount2(str(merged).encode(), MNT_DETACH), "umount2")
     merged.rmdir()
 
 
@@ -276,7 +250,7 @@ def mount_overlay(jail: Jail, target: str) -> None:
     options = f"lowerdir={':'.join(jail.layers)},upperdir={jail.upper},workdir={jail.work},volatile"
     options += ",index=off,metacopy=off"
     options += ",redirect_dir=off" if is_real_root() else ",userxattr"  # which has no redirects
-    _mount("overlay", target, "overlay", MS_NOSUID | MS_NODEV, options)
+    mount("overlay", target, "overlay", MS_NOSUID | MS_NODEV, options)
     os.chdir("/")
 
 
@@ -287,29 +261,29 @@ def _mask(root: Path, jail: Jail) -> None:
     for path in jail.masked:
         _cover(root / path.lstrip("/"), root)
     for path in jail.masked_packages:
-        _bind(str(root / ".masked/package"), str(root / path.lstrip("/")))
+        bind(str(root / ".masked/package"), str(root / path.lstrip("/")))
 
 
 def _cover(target: Path, root: Path) -> None:
     if target.is_dir():
-        _bind(str(root / ".masked/empty"), str(target))
+        bind(str(root / ".masked/empty"), str(target))
     elif target.exists():
-        _bind(str(root / ".masked/file"), str(target))
+        bind(str(root / ".masked/file"), str(target))
 
 
 def _make_devices(root: Path, jail: Jail) -> None:
     dev = root / "dev"
     for name in DEVICES:
         (dev / name).touch()
-        _bind(f"/dev/{name}", str(dev / name), attributes=MS_NOSUID | MS_NOEXEC)
+        bind(f"/dev/{name}", str(dev / name), attributes=MS_NOSUID | MS_NOEXEC)
     for name, target in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
         (dev / name).symlink_to(target)
     size = jail.memory_bytes // 2
     options = f"size={size},nr_inodes={jail.inodes},mode=1777"
-    _mount("tmpfs", str(dev / "shm"), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
+    mount("tmpfs", str(dev / "shm"), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
     with suppress(JailError):  # pseudo-terminals are a convenience
         options = f"newinstance,ptmxmode=0666,mode=620,max={TERMINALS}"
-        _mount("devpts", str(dev / "pts"), "devpts", MS_NOSUID | MS_NOEXEC, options)
+        mount("devpts", str(dev / "pts"), "devpts", MS_NOSUID | MS_NOEXEC, options)
         (dev / "ptmx").symlink_to("pts/ptmx")
 
 
@@ -347,9 +321,9 @@ def set_limits(jail: Jail) -> None:
 def drop_privileges() -> None:
     """Give up every capability in this user namespace and the system calls that nobody needs, for ever."""
     for capability in range(64):
-        _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # past the last one, the kernel says EINVAL
-    _libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    _check(_libc.capset(struct.pack("Ii", CAPABILITY_VERSION_3, 0), bytes(24)), "capset")
+        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # past the last one, the kernel says EINVAL
+    libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    check(libc.capset(struct.pack("Ii", CAPABILITY_VERSION_3, 0), bytes(24)), "capset")
     seccomp.install()
 
 
@@ -375,7 +349,7 @@ def join(jail: Jail, descriptors: list[int]) -> None:
     if rooted:
         os.setgroups([])
     for descriptor in [*others, user] if rooted else [user, *others]:
-        _check(_libc.setns(descriptor, 0), "setns")
+        check(libc.setns(descriptor, 0), "setns")
         os.close(descriptor)
     if os.fork():
         os._exit(0)  # only a child is in the process namespace

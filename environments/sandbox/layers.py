@@ -17,7 +17,7 @@ from trellis.environments import files, store
 from trellis.environments.capture import references
 from trellis.environments.capture.patch import Changed, File, refused
 from trellis.environments.environment import EnvironmentFault
-from trellis.environments.sandbox.jail import is_real_root
+from trellis.environments.sandbox.syscalls import is_real_root
 
 BASE_LAYER = "base/files"
 """The empty places below everything else."""

@@ -15,7 +15,8 @@ from collections.abc import Container, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from trellis.environments.sandbox.jail import (
+from trellis.environments.sandbox.jail import Jail, mount_overlay, writable_places
+from trellis.environments.sandbox.syscalls import (
     AT_FDCWD,
     CLONE_NEWNS,
     MNT_DETACH,
@@ -25,15 +26,12 @@ from trellis.environments.sandbox.jail import (
     MS_RDONLY,
     MS_REC,
     MS_REMOUNT,
-    Jail,
     JailError,
-    _check,
-    _libc,
-    _mount,
-    _unshare,
+    check,
     is_real_root,
-    mount_overlay,
-    writable_places,
+    libc,
+    mount,
+    unshare,
 )
 
 SYS_OPEN_TREE, SYS_MOVE_MOUNT = 428, 429
@@ -53,32 +51,32 @@ def swap(jail: Jail, mounts: int, own: Container[int]) -> str:
     try:
         if not is_real_root():
             user = fcntl.ioctl(mounts, NS_GET_USERNS)
-            _check(_libc.setns(user, 0), "setns user")
+            check(libc.setns(user, 0), "setns user")
         fresh = _fresh_trees(jail)
-        _check(_libc.setns(mounts, 0), "setns mnt")
+        check(libc.setns(mounts, 0), "setns mnt")
         if holder := _holder(tuple(fresh), own):
             return holder
         # The kernel's own word on it: this fails if anything is open for writing.
-        _mount("", jail.workdir, flags=MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
+        mount("", jail.workdir, flags=MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
     except (JailError, OSError) as error:
         return str(error)
     for place, tree in fresh.items():
-        _check(_libc.umount2(place.encode(), MNT_DETACH), f"umount2 {place}")
+        check(libc.umount2(place.encode(), MNT_DETACH), f"umount2 {place}")
         to_place = AT_FDCWD, place.encode(), ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH)
-        _check(_libc.syscall(SYS_MOVE_MOUNT, tree, b"", *to_place), f"move_mount {place}")
+        check(libc.syscall(SYS_MOVE_MOUNT, tree, b"", *to_place), f"move_mount {place}")
     return ""
 
 
 def _fresh_trees(jail: Jail) -> dict[str, int]:
     """Folders of a new overlay that are mounted nowhere yet, by the places where they are to be seen."""
-    _unshare(CLONE_NEWNS)
-    _mount("", "/", flags=MS_REC | MS_PRIVATE)
+    unshare(CLONE_NEWNS)
+    mount("", "/", flags=MS_REC | MS_PRIVATE)
     mount_overlay(jail, jail.root)
     trees = {}
     for place, folder in writable_places(jail).items():
         source = f"{jail.root}/{folder}".encode()
-        trees[place] = _libc.syscall(SYS_OPEN_TREE, AT_FDCWD, source, ctypes.c_uint(OPEN_TREE_CLONE))
-        _check(min(trees[place], 0), f"open_tree {folder}")
+        trees[place] = libc.syscall(SYS_OPEN_TREE, AT_FDCWD, source, ctypes.c_uint(OPEN_TREE_CLONE))
+        check(min(trees[place], 0), f"open_tree {folder}")
     return trees
 
 

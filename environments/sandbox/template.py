@@ -24,6 +24,7 @@ from trellis.environments.guest import warm
 from trellis.environments.guest.processes import PR_SET_CHILD_SUBREAPER, prctl
 from trellis.environments.sandbox import jail
 from trellis.environments.sandbox.swap import swap
+from trellis.environments.sandbox.syscalls import JailError
 
 REQUEST_BYTES = 1 << 20
 
@@ -72,7 +73,7 @@ def _become_what_was_asked(request: dict[str, Any], descriptors: list[int]) -> N
             status.send(json.dumps({"refused": swap(view, descriptors[0], request["own"])}).encode())
             os._exit(0)
         _become_warm(status, view, descriptors)
-    except (jail.JailError, OSError) as error:
+    except (JailError, OSError) as error:
         status.send(json.dumps({"error": str(error)}).encode())
     os._exit(1)
 

@@ -34,7 +34,7 @@ from trellis.environments.environment import (
 from trellis.environments.network.egress import PORTAL
 from trellis.environments.sandbox import cgroups
 from trellis.environments.sandbox.built_layers import prepared
-from trellis.environments.sandbox.jail import ROOTS_AGENT_UID, Jail, is_real_root
+from trellis.environments.sandbox.jail import ROOTS_AGENT_UID, Jail
 from trellis.environments.sandbox.launch import Launched, command_env, launch
 from trellis.environments.sandbox.layers import (
     BASE_LAYER,
@@ -44,6 +44,7 @@ from trellis.environments.sandbox.layers import (
     shared_folders,
     workdirs,
 )
+from trellis.environments.sandbox.syscalls import is_real_root
 from trellis.environments.sandbox.view import view
 from trellis.environments.variables import INTERPRETER_ENV
 from trellis.environments.watch import watch_disk
