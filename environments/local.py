@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from trellis.environments import files, store
 from trellis.environments.capture import references
 from trellis.environments.capture.forking import ForkingEnvironment, finished
 from trellis.environments.capture.patch import Changed
-from trellis.environments.channel import Channel, snapshot_data
+from trellis.environments.channel import snapshot_data
 from trellis.environments.environment import (
     EnvironmentSpec,
     EnvironmentUnavailable,
@@ -31,23 +30,14 @@ from trellis.environments.variables import INTERPRETER_ENV
 
 class LocalEnvironment(ForkingEnvironment):
     def __init__(self, spec: EnvironmentSpec, label: str, folder: Path, launched: Launched, on_event: OnEvent) -> None:
-        log = folder / "guest.log"
-        channel = Channel(
-            "the local environment",
-            launched.reader,
-            launched.writer,
-            lambda: log.read_text("utf-8", "replace")[-2000:] if log.exists() else "",
-        )
-        super().__init__(spec, channel, str(folder / "work"), on_event)
+        super().__init__(spec, launched.channel("the local environment"), str(folder / "work"), on_event)
         self._label = label
         self._folder = folder
         self._launched = launched
-        self._closing: asyncio.Task[None] | None = None
 
-    async def snapshot(self) -> Snapshot:
-        shells = await self.shell_states()
+    async def _snapshot(self, shells: Mapping[str, str]) -> Snapshot:
         async with self.still() as frozen:
-            folder = await finished(asyncio.to_thread(self._copy))
+            folder = await asyncio.to_thread(self._copy)
         data = {"folder": str(folder / "work"), "shells": shells}
         return Snapshot("local", folder.name, data, left_out=tuple(frozen["running"]))
 
@@ -65,17 +55,13 @@ class LocalEnvironment(ForkingEnvironment):
         return folder
 
     async def _different_files(self, snapshot: Snapshot) -> list[Changed]:
-        with _held(snapshot) as before:
-            async with self.still():
+        before = _files(snapshot)
+        with references.holding([before.parent.name]):
+            async with self._capturing, self.still():
                 return await finished(asyncio.to_thread(different_files, [before], [Path(self.workdir)]))
 
     async def _fork_from(self, snapshot: Snapshot) -> LocalEnvironment:
         return await start(self.spec, label=self._label, snapshot=snapshot, on_event=self.channel.on_event)
-
-    async def close(self) -> None:
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close(), name="close a local environment")
-        await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
         try:
@@ -95,11 +81,11 @@ async def start(
         raise EnvironmentUnavailable("a local world cannot keep to an allow-list: take sandbox or docker")
     folder = store.new_folder(label)
     try:
-        await asyncio.to_thread(_make_folders, spec, folder, snapshot)
+        await finished(asyncio.to_thread(_make_folders, spec, folder, snapshot))
         launched = await launch(folder / "guest.log", jail=None, cgroups=(), preload=spec.preload)
         world = LocalEnvironment(spec, label, folder, launched, on_event)
     except BaseException:
-        await asyncio.to_thread(store.remove, folder)
+        await finished(asyncio.to_thread(store.remove, folder))
         raise
     if snapshot is not None:
         world.shell_state_of_snapshot = snapshot.data.get("shells", {})
@@ -117,25 +103,18 @@ def _make_folders(spec: EnvironmentSpec, folder: Path, snapshot: Snapshot | None
     for name in ("home", "tmp"):
         (folder / name).mkdir()
     if snapshot is not None:
-        with _held(snapshot) as source:
+        source = _files(snapshot)
+        with references.holding([source.parent.name]):
             files.copy_tree(source, folder / "work")
     else:
         (folder / "work").mkdir()
         files.copy_in(spec.files, folder / "work")
 
 
-@contextmanager
-def _held(snapshot: Snapshot) -> Iterator[Path]:
-    """The files of a snapshot, which nobody removes meanwhile."""
-    source = Path(snapshot_data(snapshot, "local")["folder"])
-    references.hold([source.parent.name])
-    try:
-        yield source
-    finally:
-        references.drop([source.parent.name])
+def _files(snapshot: Snapshot) -> Path:
+    return Path(snapshot_data(snapshot, "local")["folder"])
 
 
 async def release(snapshot: Snapshot) -> None:
     """See Snapshot.release."""
-    folder = Path(snapshot_data(snapshot, "local")["folder"]).parent
-    await asyncio.to_thread(references.release, [folder.name], snapshot.id)
+    await asyncio.to_thread(references.release, [_files(snapshot).parent.name], snapshot.id)

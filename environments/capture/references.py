@@ -12,7 +12,7 @@ import fcntl
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from trellis.environments import store
@@ -59,9 +59,21 @@ def hold(names: Iterable[str]) -> None:
                 done.append(name)
     except OSError as error:
         drop(done)
-        raise EnvironmentFault(
-            f"the files of this snapshot are gone; it was released, or its label was reaped: {error.filename}"
-        ) from None
+        raise _gone(error) from None
+
+
+@contextlib.contextmanager
+def holding(names: Sequence[str]) -> Iterator[None]:
+    """`hold`, and `drop` at the end.
+
+    Raises:
+        EnvironmentFault: one is gone, and none is held.
+    """
+    hold(names)
+    try:
+        yield
+    finally:
+        drop(names)
 
 
 def drop(names: Iterable[str]) -> None:
@@ -76,11 +88,19 @@ def drop(names: Iterable[str]) -> None:
     _remove(unused)
 
 
-def keep(names: Iterable[str], snapshot: str) -> None:
-    """Let a snapshot use folders, which this process holds, until `release`, even after the end of this process."""
-    with _alone() as folder:
-        for name in names:
-            _add(folder / name, f"snapshot.{snapshot}")
+def keep(names: Sequence[str], snapshot: str) -> None:
+    """Let a snapshot use folders, which this process holds, until `release`, even after the end of this process.
+
+    Raises:
+        EnvironmentFault: one is gone, and none is kept.
+    """
+    try:
+        with _alone() as folder:
+            for name in names:
+                _add(folder / name, f"snapshot.{snapshot}")
+    except OSError as error:
+        release(names, snapshot)
+        raise _gone(error) from None
 
 
 def release(names: Iterable[str], snapshot: str) -> None:
@@ -88,6 +108,12 @@ def release(names: Iterable[str], snapshot: str) -> None:
     with _alone() as folder:
         unused = [each for name in names for each in _take_away(folder / name, f"snapshot.{snapshot}")]
     _remove(unused)
+
+
+def _gone(error: OSError) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"the files of this snapshot are gone; it was released, or its label was reaped: {error.filename}"
+    )
 
 
 def _this_process() -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from trellis.environments.capture.forking import ForkingEnvironment, finished
+from trellis.environments.capture.forking import ForkingEnvironment
 from trellis.environments.channel import Channel, snapshot_data
 from trellis.environments.docker import compose, container, images, snapshots
 from trellis.environments.docker.compose import Project
@@ -44,33 +44,26 @@ class DockerEnvironment(ForkingEnvironment):
         self._disk = DiskLimit(self, container)
         self.origin: tuple[str, ...] = ()
         """The images of the snapshot that this world was started from."""
-        self._closing: asyncio.Task[None] | None = None
 
     async def settle(self) -> None:
         """End every command, so that files are whole."""
         await self.channel.request("kill_all", why="")
 
-    async def snapshot(self) -> Snapshot:
-        shells = await self.shell_states()
+    async def _snapshot(self, shells: Mapping[str, str]) -> Snapshot:
         running = (await self.channel.request("running")).header["running"]
         await self._disk.check_holes()
         if self._services is None:
-            image, beside = await finished(snapshots.commit(self._container, self._label)), {}
+            image, beside = await snapshots.commit(self._container, self._label), {}
         else:
             running += self._services.left_out()
             async with self._services.paused():
-                image = await finished(snapshots.commit(self._container, self._label))
-                beside = await finished(self._services.commit(self._label))
+                image = await snapshots.commit(self._container, self._label)
+                beside = await self._services.commit(self._label)
         data = {"image": image, "services": beside, "shells": shells}
         return Snapshot("docker", image, data, left_out=tuple(running))
 
     async def _fork_from(self, snapshot: Snapshot) -> DockerEnvironment:
         return await start(self.spec, label=self._label, snapshot=snapshot, on_event=self.channel.on_event)
-
-    async def close(self) -> None:
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close(), name="close a container")
-        await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
         await self._disk.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trellis.environments import built, store, usage
 from trellis.environments.capture import references
+from trellis.environments.capture.forking import finished
 from trellis.environments.content import digest, files_digest
 from trellis.environments.environment import EnvironmentSpec
 
@@ -49,7 +50,7 @@ async def prepared(spec: EnvironmentSpec, label: str, below: str, *, of_files: M
 
         async def move_in() -> None:
             layer = store.store_folder() / await make(spec, label, tuple(layers))
-            await asyncio.to_thread(_move, layer, built.folder() / key)
+            await finished(asyncio.to_thread(_move, layer, built.folder() / key))
 
         await built.ensure(LayerCache(), key, label, move_in)
         layers.insert(0, f"{built.folder().name}/{key}/files")

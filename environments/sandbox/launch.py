@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from trellis.environments.capture.forking import finished
+from trellis.environments.channel import Channel
 from trellis.environments.environment import EnvironmentFault, EnvironmentUnavailable
 from trellis.environments.sandbox.jail import NAMESPACES, Jail
 from trellis.environments.variables import INTERPRETER_ENV, SYSTEM_PATH
@@ -86,6 +88,10 @@ class Launched:
     mounts: int | None
     """A descriptor of the world's mount namespace; None of a world without a jail."""
 
+    def channel(self, name: str) -> Channel:
+        """`name` is what the world is called in errors."""
+        return Channel(name, self.reader, self.writer, lambda: _tail(self.log))
+
     async def swap(self, jail: Jail, own: Sequence[int]) -> str:
         """See swap.swap.
 
@@ -112,17 +118,7 @@ class Launched:
         if self.mounts is not None:
             os.close(self.mounts)
             self.mounts = None
-        try:
-            async with asyncio.timeout(END_TIMEOUT_S):
-                for status in self.statuses:
-                    status.setblocking(False)
-                    while await asyncio.get_running_loop().sock_recv(status, 1 << 16):
-                        pass
-        except TimeoutError:
-            raise EnvironmentFault("the processes of a world would not end") from None
-        finally:
-            for status in self.statuses:
-                status.close()
+        await _all_end(self.statuses)
 
 
 async def launch(log: Path, *, jail: Jail | None, cgroups: Sequence[str], preload: tuple[str, ...]) -> Launched:
@@ -136,32 +132,57 @@ async def launch(log: Path, *, jail: Jail | None, cgroups: Sequence[str], preloa
         "jail": None if jail is None else asdict(jail),
         "cgroups": [f"{group}/cgroup.procs" for group in cgroups],
     }
-    with ExitStack() as ours, ExitStack() as theirs:
-        channel, channel_end = _pair(ours, theirs)
-        status, status_end = _pair(ours, theirs)
-        log_file = theirs.enter_context(log.open("wb"))
-        descriptors = [status_end.fileno(), log_file.fileno(), channel_end.fileno()]
-        statuses = [status]
-        if preload:
-            warm, warm_end = _pair(theirs, theirs, socket.SOCK_SEQPACKET)
-            descriptors.append(warm_end.fileno())
-        _template(()).ask({"become": "guest", **request}, descriptors)
-        status_end.close()
-        started, namespaces = await _answer(status, log)
-        for descriptor in namespaces:
-            theirs.callback(os.close, descriptor)
-        if error := started.get("error"):
-            raise EnvironmentUnavailable(f"this machine refuses the sandbox ({error}): {_advice()}")
-        if preload:
-            # Whether and when it becomes ready is between it and the guest, which does without until then.
-            status, status_end = _pair(ours, theirs)
-            statuses.append(status)
-            descriptors = [status_end.fileno(), log_file.fileno(), warm.fileno(), *namespaces]
-            _template(preload).ask({"become": "warm", **request}, descriptors)
-        reader, writer = await asyncio.open_connection(sock=channel)
-        mounts = os.dup(namespaces[NAMESPACES.index("mnt")]) if namespaces else None
-        ours.pop_all()
+    statuses: list[socket.socket] = []
+    try:
+        with ExitStack() as ours, ExitStack() as theirs:
+            channel, channel_end = _pair(ours, theirs)
+            status_end = _status_of_one_more(statuses, theirs)
+            log_file = theirs.enter_context(log.open("wb"))
+            descriptors = [status_end.fileno(), log_file.fileno(), channel_end.fileno()]
+            if preload:
+                warm, warm_end = _pair(theirs, theirs, socket.SOCK_SEQPACKET)
+                descriptors.append(warm_end.fileno())
+            _template(()).ask({"become": "guest", **request}, descriptors)
+            status_end.close()
+            started, namespaces = await _answer(statuses[0], log)
+            for descriptor in namespaces:
+                theirs.callback(os.close, descriptor)
+            if error := started.get("error"):
+                raise EnvironmentUnavailable(f"this machine refuses the sandbox ({error}): {_advice()}")
+            if preload:
+                # Whether and when it becomes ready is between it and the guest, which does without until then.
+                status_end = _status_of_one_more(statuses, theirs)
+                descriptors = [status_end.fileno(), log_file.fileno(), warm.fileno(), *namespaces]
+                _template(preload).ask({"become": "warm", **request}, descriptors)
+            reader, writer = await asyncio.open_connection(sock=channel)
+            mounts = os.dup(namespaces[NAMESPACES.index("mnt")]) if namespaces else None
+            ours.pop_all()
+    except BaseException:
+        with suppress(EnvironmentFault):
+            await finished(_all_end(statuses))  # what still starts would hinder whoever removes its files
+        raise
     return Launched(reader, writer, statuses, log, mounts)
+
+
+def _status_of_one_more(statuses: list[socket.socket], theirs: ExitStack) -> socket.socket:
+    """The end for a process that is asked for: it is closed when that process and all its descendants have ended."""
+    status, status_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    statuses.append(status)
+    return theirs.enter_context(status_end)
+
+
+async def _all_end(statuses: list[socket.socket]) -> None:
+    try:
+        async with asyncio.timeout(END_TIMEOUT_S):
+            for status in statuses:
+                status.setblocking(False)
+                while await asyncio.get_running_loop().sock_recv(status, 1 << 16):
+                    pass
+    except TimeoutError:
+        raise EnvironmentFault("the processes of a world would not end") from None
+    finally:
+        for status in statuses:
+            status.close()
 
 
 def _pair(
@@ -177,19 +198,23 @@ async def _answer(status: socket.socket, log: Path) -> tuple[dict[str, Any], lis
     """What a process that was asked for says about itself, and the descriptors that come with it."""
     status.setblocking(False)
     loop = asyncio.get_running_loop()
-    readable = loop.create_future()
-    loop.add_reader(status, readable.set_result, None)
+    readable = asyncio.Event()
+    loop.add_reader(status, readable.set)
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
-            await readable
+            await readable.wait()
     except TimeoutError:
         raise EnvironmentFault(f"a world did not start within {START_TIMEOUT_S:g} s") from None
     finally:
         loop.remove_reader(status)
     message, descriptors, _, _ = socket.recv_fds(status, 1 << 16, 16)
     if not message:
-        raise EnvironmentFault(f"a world died while it started: {log.read_text('utf-8', 'replace').strip()[-2000:]}")
+        raise EnvironmentFault(f"a world died while it started: {_tail(log).strip()}")
     return json.loads(message), descriptors
+
+
+def _tail(log: Path) -> str:
+    return log.read_text("utf-8", "replace")[-2000:] if log.exists() else ""
 
 
 def _advice() -> str:

@@ -34,27 +34,30 @@ def shared_folders(layers: Sequence[str]) -> list[str]:
 
 
 def shallow(label: str, layers: Sequence[str], most: int = MAX_LAYERS) -> list[str]:
-    """The same files in at most `most` layers. This process holds the result once, where it held `layers` before.
+    """The same files in at most `most` layers, which this process then holds once more.
 
     Of the runs of layers that can be merged, the smallest is: so what is large is seldom copied.
 
     Raises:
-        EnvironmentFault: a layer cannot be copied.
+        EnvironmentFault: a layer is gone, or cannot be copied.
     """
+    references.hold(shared_folders(layers))
     stack = list(layers)
-    while len(stack) > most:
-        costs = [_cost(layer) for layer in stack[:-1]]  # the last is the base layer
-        starts = range(len(costs) - MERGED_LAYERS + 1)
-        first = min(starts, key=lambda start: sum(costs[start : start + MERGED_LAYERS]))
-        old, below = stack[first : first + MERGED_LAYERS], stack[first + MERGED_LAYERS :]
-        folder = references.new_shared_folder(label)
-        try:
-            merge(_folders(old), _folders(below), folder / "files")
-        except BaseException:
-            references.drop([folder.name])
-            raise
-        references.drop(shared_folders(old))
-        stack[first : first + MERGED_LAYERS] = [f"{folder.name}/files"]
+    try:
+        while len(stack) > most:
+            costs = [_cost(layer) for layer in stack[:-1]]  # the last is the base layer
+            starts = range(len(costs) - MERGED_LAYERS + 1)
+            first = min(starts, key=lambda start: sum(costs[start : start + MERGED_LAYERS]))
+            old, below = stack[first : first + MERGED_LAYERS], stack[first + MERGED_LAYERS :]
+            folder = references.new_shared_folder(label)
+            stack[first : first + MERGED_LAYERS] = [f"{folder.name}/files"]
+            try:
+                merge(_folders(old), _folders(below), folder / "files")
+            finally:
+                references.drop(shared_folders(old))
+    except BaseException:
+        references.drop(shared_folders(stack))
+        raise
     return stack
 
 

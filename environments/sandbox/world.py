@@ -22,7 +22,7 @@ from trellis.environments.built import setup_phase
 from trellis.environments.capture import references
 from trellis.environments.capture.forking import ForkingEnvironment, finished
 from trellis.environments.capture.patch import Changed
-from trellis.environments.channel import Channel, snapshot_data
+from trellis.environments.channel import snapshot_data
 from trellis.environments.environment import (
     EnvironmentFault,
     EnvironmentSpec,
@@ -57,32 +57,21 @@ class Sandbox(ForkingEnvironment):
         self, spec: EnvironmentSpec, label: str, folder: Path, jail: Jail, launched: Launched, groups: Sequence[str],
         on_event: OnEvent,
     ) -> None:  # fmt: skip
-        log = folder / "guest.log"
-        channel = Channel(
-            "the sandbox",
-            launched.reader,
-            launched.writer,
-            lambda: log.read_text("utf-8", "replace")[-2000:] if log.exists() else "",
-        )
-        super().__init__(spec, channel, jail.workdir, on_event)
+        super().__init__(spec, launched.channel("the sandbox"), jail.workdir, on_event)
         self._label = label
         self._folder = folder
         self._jail = jail
         self._launched = launched
-        self._capturing = asyncio.Lock()
         self._written = [folder / "upper"]
         """What this world wrote since it started; a snapshot begins a new folder."""
         self._disk_watch = watch_disk(self, self._written, lambda: cgroups.processes(groups))
-        self._closing: asyncio.Task[None] | None = None
+        self._heir: Path | None = None
+        """The shared folder that gets at the end what this world wrote."""
 
-    async def snapshot(self) -> Snapshot:
-        async with self._capturing:
-            shells = await self.shell_states()
-            async with self.still(aside=True) as frozen:
-                layers = await finished(self._capture(frozen["own"]))
+    async def _snapshot(self, shells: Mapping[str, str]) -> Snapshot:
         name = secrets.token_hex(4)
-        references.keep(shared_folders(layers), name)
-        await asyncio.to_thread(references.drop, shared_folders(layers))
+        async with self.still(aside=True) as frozen:
+            layers = await self._capture(frozen["own"], name)
         data = {"layers": layers, "workdir": self.workdir, "shells": shells}
         return Snapshot("sandbox", name, data, left_out=tuple(frozen["running"]))
 
@@ -91,87 +80,79 @@ class Sandbox(ForkingEnvironment):
         for folder in (self._folder, *(store.store_folder() / name for name in shared_folders(self._jail.layers))):
             store.relabel(folder, label)
 
-    async def _capture(self, own: Sequence[int]) -> list[str]:
-        """The layers that hold all files now, held once more for whoever asks."""
+    async def _capture(self, own: Sequence[int], snapshot: str) -> list[str]:
+        """Keep the layers that hold all files now for a snapshot."""
         if not any((self._folder / "upper").iterdir()):
-            references.hold(shared_folders(self._jail.layers))
+            references.keep(shared_folders(self._jail.layers), snapshot)
             return list(self._jail.layers)
         layer = references.new_shared_folder(self._label)
         try:
             if await self._swap(layer, own):
-                below = self._jail.layers[1:]
+                layers = list(self._jail.layers)
             else:
                 await asyncio.to_thread(files.copy_tree, self._folder / "upper", layer / "files")
-                below = self._jail.layers
-            references.hold(shared_folders(below))
-        except BaseException:
+                layers = [f"{layer.name}/files", *self._jail.layers]
+            references.keep(shared_folders(layers), snapshot)
+            return layers
+        finally:
             await asyncio.to_thread(references.drop, [layer.name])
-            raise
-        return [f"{layer.name}/files", *below]
 
     async def _swap(self, layer: Path, own: Sequence[int]) -> bool:
         """Make the upper folder the files of `layer` and go on with an empty one, if the world lets go of it."""
-        old = self._jail.layers
-        references.hold(shared_folders(old))
-        below = await asyncio.to_thread(shallow, self._label, old, MAX_LAYERS - 1)
-        moved = {self._folder / "upper": layer / "files", self._folder / "overlay": layer / "overlay"}
-        for here, there in moved.items():
-            here.rename(there)  # what is mounted stays mounted
-            here.mkdir()
-        jail = replace(self._jail, layers=(f"{layer.name}/files", *below))
-        if await self._launched.swap(jail, own):
+        below = await asyncio.to_thread(shallow, self._label, self._jail.layers, MAX_LAYERS - 1)
+        unused: Sequence[str] = below
+        try:
+            moved = {self._folder / "upper": layer / "files", self._folder / "overlay": layer / "overlay"}
             for here, there in moved.items():
-                store.remove_tree(here)
-                there.rename(here)
-            await asyncio.to_thread(references.drop, shared_folders(below))
-            return False
-        self._jail = jail
-        self._written.append(layer / "files")
-        references.hold([layer.name])
-        await asyncio.to_thread(references.drop, shared_folders(old))
-        await asyncio.to_thread(store.remove_tree, layer / "overlay")
-        return True
+                here.rename(there)  # what is mounted stays mounted
+                here.mkdir()
+            jail = replace(self._jail, layers=(f"{layer.name}/files", *below))
+            if await self._launched.swap(jail, own):
+                for here, there in moved.items():
+                    store.remove_tree(here)
+                    there.rename(here)
+                return False
+            references.hold([layer.name])
+            unused, self._jail = self._jail.layers, jail
+            self._written.append(layer / "files")
+            await asyncio.to_thread(store.remove_tree, layer / "overlay")
+            return True
+        finally:
+            await asyncio.to_thread(references.drop, shared_folders(unused))
 
     async def _different_files(self, snapshot: Snapshot) -> list[Changed]:
         before = snapshot_data(snapshot, "sandbox")["layers"]
-        references.hold(shared_folders(before))
-        try:
+        with references.holding(shared_folders(before)):
             async with self._capturing, self.still():
                 after = [f"{self._folder.name}/upper", *self._jail.layers]
-                return await asyncio.to_thread(different_files, workdirs(before), workdirs(after))
-        finally:
-            await asyncio.to_thread(references.drop, shared_folders(before))
+                return await finished(asyncio.to_thread(different_files, workdirs(before), workdirs(after)))
 
     async def _fork_from(self, snapshot: Snapshot) -> Sandbox:
         return await start(self.spec, label=self._label, snapshot=snapshot, on_event=self.channel.on_event)
 
-    async def close(self) -> None:
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close(), name="close a sandbox")
-        await asyncio.shield(self._closing)
-
     async def seal(self) -> str:
         """End this world and make what it changed a layer, which this process then holds, without copying it."""
-        await self._end_processes()
-        layer = references.new_shared_folder(self._label)
-        (self._folder / "upper").rename(layer / "files")
-        await asyncio.to_thread(self._remove)
-        return f"{layer.name}/files"
+        self._heir = references.new_shared_folder(self._label)
+        try:
+            await self.close()
+        except BaseException:
+            await asyncio.to_thread(references.drop, [self._heir.name])
+            raise
+        return f"{self._heir.name}/files"
 
     async def _close(self) -> None:
+        self._disk_watch.close()
         try:
-            await self._end_processes()
+            await self.hang_up()
+            await self._launched.ended()
+            if self._heir is not None:
+                (self._folder / "upper").rename(self._heir / "files")
         finally:
             await asyncio.to_thread(self._remove)
 
     def _remove(self) -> None:
         store.remove(self._folder)
         references.drop(shared_folders(self._jail.layers))
-
-    async def _end_processes(self) -> None:
-        self._disk_watch.close()
-        await self.hang_up()
-        await self._launched.ended()
 
 
 async def start(
@@ -191,7 +172,7 @@ async def start(
         world = await _start(setup_phase(spec), label, layers, on_event)
         try:
             await world.set_up()
-            return await world.seal()
+            return await finished(world.seal(), undo=lambda layer: _drop([layer]))
         except BaseException:
             await world.close()
             raise
@@ -210,12 +191,11 @@ async def _start(
     spec: EnvironmentSpec, label: str, layers: Sequence[str], on_event: OnEvent, shells: Mapping[str, str] = {}
 ) -> Sandbox:
     """A world over `layers`, which it holds from now until it is closed."""
-    references.hold(shared_folders(layers))
-    layers = await asyncio.to_thread(shallow, label, layers)
+    layers = await finished(asyncio.to_thread(shallow, label, layers), undo=_drop)
     try:
         world = await _launch(spec, label, layers, on_event)
     except BaseException:
-        await asyncio.to_thread(references.drop, shared_folders(layers))
+        await finished(_drop(layers))
         raise
     world.shell_state_of_snapshot = shells
     try:
@@ -240,8 +220,12 @@ async def _launch(spec: EnvironmentSpec, label: str, layers: Sequence[str], on_e
         launched = await launch(folder / "guest.log", jail=jail, cgroups=groups, preload=spec.preload)
         return Sandbox(spec, label, folder, jail, launched, groups, on_event)
     except BaseException:
-        await asyncio.to_thread(store.remove, folder)
+        await finished(asyncio.to_thread(store.remove, folder))
         raise
+
+
+async def _drop(layers: Sequence[str]) -> None:
+    await asyncio.to_thread(references.drop, shared_folders(layers))
 
 
 def _jail(spec: EnvironmentSpec, folder: Path, layers: Sequence[str], memory_by_cgroup: bool) -> Jail:
@@ -301,7 +285,7 @@ async def _layer_of_files(spec: EnvironmentSpec, label: str, layers: Sequence[st
         files.give_to(folder / "files", _agent_uid())
 
     try:
-        await asyncio.to_thread(fill)
+        await finished(asyncio.to_thread(fill))
     except BaseException:
         references.drop([folder.name])
         raise

@@ -8,12 +8,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from trellis.environments import store
-from trellis.environments.channel import ChannelEnvironment
+from trellis.environments.channel import ChannelEnvironment, Reply
 from trellis.environments.environment import Environment, EnvironmentFault, EnvironmentSpec, Kind, Snapshot
 
 LABEL = f"test-{os.getpid()}"
@@ -290,14 +293,99 @@ async def test_a_cancelled_snapshot_leaves_the_world_as_it_was(kind: Kind) -> No
     world = await start(kind, "cancelled")
     shell = await world.open_shell()
     await shell.run("mkdir sub; cd sub; echo x > a")
-    for delay_s in (0, 0.001, 0.003, 0.01, 0.03):
+    began = time.monotonic()
+    await (await world.snapshot()).release()
+    took_s = time.monotonic() - began
+    for part in range(10):
+        await shell.run(f"echo {part} > b")  # something to capture
         task = asyncio.create_task(world.snapshot())
-        await asyncio.sleep(delay_s)
+        await asyncio.sleep(took_s * part / 8)
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(0)
+        task.cancel()
+        await release_unless_cancelled(task)
         assert (await shell.run("pwd; cat a", timeout_s=20)).output.decode() == f"{world.workdir}/sub\nx\n"
         assert (await world.exec("cat sub/a", timeout_s=20)).stdout == b"x\n"
     await world.close()
+    assert await nothing_left("cancelled", kind)
+
+
+async def test_a_snapshot_cancelled_at_each_of_its_requests(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = await start(kind, "requests")
+    assert isinstance(world, ChannelEnvironment)
+    shell = await world.open_shell()
+    request = world.channel.request
+
+    async def cancelled_at(number: int) -> None:
+        asked = itertools.count(1)
+
+        async def cancelling(op: str, **fields: Any) -> Reply:
+            if next(asked) == number:
+                task.cancel()
+            return await request(op, **fields)
+
+        monkeypatch.setattr(world.channel, "request", cancelling)
+        task = asyncio.create_task(world.snapshot())
+        await release_unless_cancelled(task)
+        monkeypatch.setattr(world.channel, "request", request)
+
+    for number in range(1, 5):
+        await shell.run(f"echo {number} > file")
+        await cancelled_at(number)
+        assert (await shell.run("cat file", timeout_s=20)).output == b"%d\n" % number
+    await world.close()
+    assert await nothing_left("requests", kind)
+
+
+async def release_unless_cancelled(task: asyncio.Task[Snapshot]) -> None:
+    with suppress(asyncio.CancelledError):
+        await (await task).release()
+
+
+async def test_a_snapshot_that_is_cancelled_while_it_waits_for_another(kind: Kind) -> None:
+    world = await start(kind, "waits")
+    for delay_s in (0, 0.002, 0.005, 0.01, 0.02, 0.04):
+        await world.exec("head -c 20000000 /dev/zero > file; echo x > a")
+        first, second = asyncio.create_task(world.snapshot()), asyncio.create_task(world.snapshot())
+        await asyncio.sleep(delay_s)
+        second.cancel()
+        await release_unless_cancelled(first)
+        await release_unless_cancelled(second)
+        assert (await world.exec("cat a", timeout_s=20)).stdout == b"x\n"
+    await world.close()
+    assert await nothing_left("waits", kind)
+
+
+async def test_a_world_that_is_closed_while_it_is_captured(kind: Kind) -> None:
+    for delay_s in (0, 0.002, 0.005, 0.01, 0.02, 0.04):
+        world = await start(kind, "closed")
+        await world.exec("head -c 20000000 /dev/zero > file")
+        captured = asyncio.create_task(world.snapshot())
+        await asyncio.sleep(delay_s)
+        await world.close()
+        with suppress(EnvironmentFault):  # that it is gone
+            await (await captured).release()
+    assert await nothing_left("closed", kind)
+
+
+@pytest.mark.parametrize("kind", ["local", "sandbox"], indirect=True)
+async def test_nothing_is_left_of_a_cancelled_fork(kind: Kind) -> None:
+    world = await start(kind, "forked")
+    await world.exec("head -c 20000000 /dev/zero > file")
+    snapshot = await world.snapshot()
+    began = time.monotonic()
+    await (await world.fork(snapshot)).close()
+    took_s = time.monotonic() - began
+    for part in range(10):
+        for given in (snapshot, None):
+            task = asyncio.create_task(world.fork(given))
+            await asyncio.sleep(took_s * part / 6)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await (await task).close()
+    await world.close()
+    await snapshot.release()
+    assert await nothing_left("forked", kind)
 
 
 async def test_shells_travel_in_a_snapshot(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
