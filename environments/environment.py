@@ -143,6 +143,8 @@ class Changes:
     """Sorted by path."""
     patch: bytes = b""
     """What `git apply` needs to make the snapshot's workdir this one: text, binary files, modes and symlinks."""
+    left_out: tuple[str, ...] = ()
+    """What is not in the patch although it changed, one line each ("model.bin: too large for a patch")."""
 
 
 class Shell(Protocol):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from trellis.environments.environment import EnvironmentFault, Files
 
@@ -108,7 +109,13 @@ def read(file: Path) -> bytes:
         return content.read()
 
 
-def _open(file: Path) -> BinaryIO:
+def digest(file: Path) -> str:
+    """Of the content of a regular file, even if its owner may not read it."""
+    with _open(file) as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _open(file: Path) -> BufferedReader:
     with _allowed(file, stat.S_IRUSR):
         return open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW), "rb")  # noqa: PTH123
 

@@ -1,8 +1,9 @@
 """What differs between the workdirs of two worlds, and the patch that says it.
 
-Files and symbolic links differ in type, content or whether they can be run, as git sees it; pipes are named, but no
-patch can carry them. Folders are not listed, and what lies in a repository's own folder (`.git`) is left out: no patch
-may touch it. `different_files` works in any environment; nothing of the worlds is evaluated outside them.
+Files and symbolic links differ in type, content or whether they can be run, as git sees it; pipes, and files that are
+very large, are named, but the patch does not carry them. Folders are not listed, and what lies in a repository's own
+folder (`.git`) is left out: no patch may touch it. `different_files` works in any environment; nothing of the worlds is
+evaluated outside them.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import stat
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from trellis.environments.capture.patch import Changed, File, patch, refused
+from trellis.environments.capture.patch import Changed, Differences, File, patch, refused
 from trellis.environments.environment import Change, Changes, EnvironmentFault, ExecResult
 
 LIST_TIMEOUT_S = 600.0
+GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class World(Protocol):
@@ -26,7 +28,8 @@ class World(Protocol):
     async def read_file(self, path: str, /) -> bytes: ...
 
 
-# Run inside. A file whose owner has taken away their own right to read it is readable for the moment.
+# Run inside, where others may remove files meanwhile. A file whose owner has taken away their own right to read it is
+# readable for the moment.
 _READING = """
 import os, stat, sys
 def content(path, mode):
@@ -41,24 +44,29 @@ def content(path, mode):
 """
 _LIST = f"""{_READING}
 import hashlib, json
+from contextlib import suppress
+def list_folder(folder):
+    for entry in os.scandir(folder):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            list_entry(entry.path, entry.stat(follow_symlinks=False))
+def list_entry(path, facts):
+    mode, what = facts.st_mode, ""
+    if stat.S_ISDIR(mode):
+        folders.append(path)
+        return
+    if stat.S_ISLNK(mode):
+        what = os.fsdecode(os.readlink(path))
+    elif stat.S_ISREG(mode):
+        digest = hashlib.sha256()
+        with content(path, mode) as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+        what = digest.hexdigest()
+    print(json.dumps([os.fsdecode(path[2:]), mode, facts.st_size, what]))
 folders = [b"."]
 while folders:
-    folder = folders.pop()
-    for entry in os.scandir(folder):
-        path, facts = entry.path, entry.stat(follow_symlinks=False)
-        mode, what = facts.st_mode, ""
-        if stat.S_ISDIR(mode):
-            folders.append(path)
-            continue
-        if stat.S_ISLNK(mode):
-            what = os.fsdecode(os.readlink(path))
-        elif stat.S_ISREG(mode):
-            digest = hashlib.sha256()
-            with content(path, mode) as file:
-                while piece := file.read(1 << 20):
-                    digest.update(piece)
-            what = digest.hexdigest()
-        print(json.dumps([os.fsdecode(path[2:]), mode, what]))
+    with suppress(FileNotFoundError, NotADirectoryError):
+        list_folder(folders.pop())
 """
 _READ = f"""{_READING}
 path = os.fsencode(sys.argv[1])
@@ -77,6 +85,7 @@ def changes(changed: Iterable[Changed]) -> Changes:
             for each in in_order
         ),
         patch(in_order),
+        tuple(f"{os.fsdecode(each.path)}: {each.why_left_out}" for each in in_order if each.why_left_out),
     )
 
 
@@ -84,40 +93,47 @@ async def different_files(before: World, after: World) -> list[Changed]:
     """Compare what is in the workdirs of two worlds.
 
     Raises:
-        EnvironmentFault: a world is gone, or cannot list its files.
+        EnvironmentFault: a world is gone, or its files cannot be read.
     """
     old, new = await _list(before), await _list(after)
-    return [
-        Changed(os.fsencode(path), await _file(before, path, old.get(path)), await _file(after, path, new.get(path)))
-        for path in old.keys() | new.keys()
-        if old.get(path) != new.get(path)
-    ]
+    differences = Differences()
+    try:
+        for path in sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path)):
+            old_file = await _file(before, path, old.get(path), differences)
+            differences.add(os.fsencode(path), old_file, await _file(after, path, new.get(path), differences))
+    except OSError as error:
+        raise EnvironmentFault(f"the files of a world cannot be read: {error}") from None
+    return differences.found
 
 
-Listed = tuple[int, str]
-"""A git mode, and a digest or where the link leads."""
+Listed = tuple[int, int, str]
+"""A git mode, a size, and a digest or where the link leads."""
 
 
 async def _list(world: World) -> dict[str, Listed]:
     output = await _python(world, _LIST)
     entries: list[Any] = [json.loads(line) for line in output.splitlines()]
     return {
-        path: (File.of(mode).mode, what)
-        for path, mode, what in entries
+        path: (File.of(mode).mode, size, what)
+        for path, mode, size, what in entries
         if not stat.S_ISSOCK(mode) and not any(map(refused, path.split("/")))
     }
 
 
-async def _file(world: World, path: str, listed: Listed | None) -> File | None:
+async def _file(world: World, path: str, listed: Listed | None, differences: Differences) -> File | None:
     if listed is None:
         return None
-    mode, what = listed
+    mode, size, what = listed
     if stat.S_ISLNK(mode):
         return File(mode, os.fsencode(what))
     if not stat.S_ISREG(mode):
         return File(mode)
+    if not differences.have_room(size):
+        return File(mode, digest=what)
     try:
         return File(mode, await world.read_file(path))
+    except GONE:  # since it was listed
+        return None
     except PermissionError:
         return File(mode, await _python(world, _READ, path))
 

@@ -17,6 +17,8 @@ THOROUGH = 1_000_000
 """Old lines times new lines, up to which the shortest difference is looked for; beyond it, the whole middle of the file
 is replaced."""
 NO_FILE = "0" * 40
+FILE_BYTES, PATCH_BYTES = 64 << 20, 256 << 20
+"""How large a file, and all files together before and after, may be: those beyond it are not in the patch."""
 BASE85_BYTES = 52
 """How many bytes a line of a binary patch holds."""
 
@@ -35,12 +37,14 @@ class File:
     """0o100644, 0o100755 or 0o120000 (a symbolic link); of what git does not know, the type alone."""
     data: bytes = b""
     """The content, or where the link leads."""
+    digest: str = ""
+    """Stands for the content of a file that is too large for a patch."""
 
     @staticmethod
-    def of(mode: int, data: bytes = b"") -> File:
+    def of(mode: int, data: bytes = b"", digest: str = "") -> File:
         """From the mode that the file system gives."""
         if stat.S_ISREG(mode):
-            return File(0o100755 if mode & stat.S_IXUSR else 0o100644, data)
+            return File(0o100755 if mode & stat.S_IXUSR else 0o100644, data, digest)
         return File(stat.S_IFMT(mode), data)
 
 
@@ -52,6 +56,32 @@ class Changed:
     before: File | None
     after: File | None
 
+    @property
+    def why_left_out(self) -> str:
+        """Why no patch can carry all of it; empty if one can."""
+        files = [file for file in (self.before, self.after) if file]
+        if any(file.digest for file in files):
+            return "too large for a patch"
+        return "" if all(map(_known_to_git, files)) else "neither a file nor a symbolic link"
+
+
+class Differences:
+    """Files that differ, with no more of their content than a patch should hold."""
+
+    def __init__(self) -> None:
+        self.found: list[Changed] = []
+        self._room = PATCH_BYTES
+
+    def have_room(self, size: int) -> bool:
+        """Is a file of this size to be added with its content? Else its digest stands for it."""
+        return size <= min(FILE_BYTES, self._room)
+
+    def add(self, path: bytes, before: File | None, after: File | None) -> None:
+        """Nothing happens if they are the same."""
+        if before != after:
+            self._room -= sum(len(file.data) for file in (before, after) if file)
+            self.found.append(Changed(path, before, after))
+
 
 def refused(name: str) -> bool:
     """Does git refuse this name of a file or folder, because it could be that of a repository's own folder?"""
@@ -59,19 +89,24 @@ def refused(name: str) -> bool:
 
 
 def patch(changed: Iterable[Changed]) -> bytes:
-    """What `git apply` needs to turn the files as they were into those that are. Pipes and the like are left out."""
+    """What `git apply` needs to turn the files as they were into those that are, but for what is too large, pipes and
+    the like."""
     return b"".join(piece for each in changed for piece in _pieces(each))
 
 
 def _pieces(changed: Changed) -> Iterator[bytes]:
-    before, after = (
-        file if file and file.mode >> 12 in (0o10, 0o12) else None for file in (changed.before, changed.after)
-    )
+    before, after = (file if file and _known_to_git(file) else None for file in (changed.before, changed.after))
+    if any(file and file.digest for file in (before, after)):
+        return
     if before and after and before.mode >> 12 != after.mode >> 12:  # another type: git takes it for two changes
         yield from _one(changed.path, before, None)
         yield from _one(changed.path, None, after)
     elif before != after:
         yield from _one(changed.path, before, after)
+
+
+def _known_to_git(file: File) -> bool:
+    return file.mode >> 12 in (0o10, 0o12)
 
 
 def _one(path: bytes, before: File | None, after: File | None) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from trellis.environments import files, store
 from trellis.environments.capture import references
-from trellis.environments.capture.patch import Changed, File, refused
+from trellis.environments.capture.patch import Changed, Differences, File, refused
 from trellis.environments.environment import EnvironmentFault
 from trellis.environments.sandbox.syscalls import is_real_root
 
@@ -160,15 +160,15 @@ def different_files(before: Sequence[Path], after: Sequence[Path]) -> list[Chang
     Raises:
         EnvironmentFault: something cannot be read.
     """
-    found: list[Changed] = []
+    differences = Differences()
     try:
-        _compare(before, after, "", found)
+        _compare(before, after, "", differences)
     except (OSError, RecursionError) as error:
         raise EnvironmentFault(f"the files of a world cannot be read: {error}") from None
-    return found
+    return differences.found
 
 
-def _compare(before: Sequence[Path], after: Sequence[Path], prefix: str, found: list[Changed]) -> None:
+def _compare(before: Sequence[Path], after: Sequence[Path], prefix: str, differences: Differences) -> None:
     pairs = zip(reversed(before), reversed(after), strict=False)
     common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
     own = [*before[: len(before) - common], *after[: len(after) - common]]
@@ -177,20 +177,25 @@ def _compare(before: Sequence[Path], after: Sequence[Path], prefix: str, found: 
         if old == new or refused(name):
             continue
         path = prefix + name
-        (old_file, old_folders), (new_file, new_folders) = _file_or_folders(old), _file_or_folders(new)
-        if old_file != new_file:
-            found.append(Changed(os.fsencode(path), old_file, new_file))
-        _compare(old_folders, new_folders, f"{path}/", found)
+        old_file, old_folders = _file_or_folders(old, differences)
+        new_file, new_folders = _file_or_folders(new, differences)
+        differences.add(os.fsencode(path), old_file, new_file)
+        _compare(old_folders, new_folders, f"{path}/", differences)
 
 
-def _file_or_folders(entries: list[Path]) -> tuple[File | None, list[Path]]:
+def _file_or_folders(entries: list[Path], differences: Differences) -> tuple[File | None, list[Path]]:
     if not entries:
         return None, []
-    mode = entries[0].lstat().st_mode
+    facts = entries[0].lstat()
+    mode = facts.st_mode
     if stat.S_ISDIR(mode):
         return None, entries
     if stat.S_ISSOCK(mode):
         return None, []
     if stat.S_ISLNK(mode):
         return File.of(mode, os.fsencode(os.readlink(entries[0]))), []  # noqa: PTH115  (a Path would tidy it up)
-    return File.of(mode, files.read(entries[0]) if stat.S_ISREG(mode) else b""), []
+    if not stat.S_ISREG(mode):
+        return File.of(mode), []
+    if differences.have_room(facts.st_size):
+        return File.of(mode, files.read(entries[0])), []
+    return File.of(mode, digest=files.digest(entries[0])), []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from trellis.environments.capture import patch as patch_module
 from trellis.environments.capture.changes import changes, different_files
 from trellis.environments.capture.patch import Changed, File, patch
 from trellis.environments.environment import Change, Environment, EnvironmentFault, EnvironmentSpec, Kind
@@ -69,6 +71,7 @@ async def test_a_patch_makes_one_workdir_of_the_other(kind: Kind) -> None:
         (Change(path, what) for what, paths in EXPECTED.items() for path in paths),  # type: ignore[arg-type]
         key=lambda change: os.fsencode(change.path),
     )
+    assert found.left_out == ("pipe: neither a file nor a symbolic link",)
     patched = await world.fork(before)
     await apply(found.patch, patched)
     different = await different_files(patched, world)
@@ -101,11 +104,50 @@ async def test_a_background_process_may_write_meanwhile(kind: Kind) -> None:
     world = await EnvironmentSpec(kind=kind).start(label=f"{LABEL}/meanwhile")
     await world.exec("echo one > a")
     before = await world.snapshot()
-    await world.exec("(while :; do echo line >> log; done) & echo begun > b")
+    await world.exec("(while :; do echo line >> log; done) & echo begun > b; until [ -s log ]; do sleep 0.01; done")
     for _ in range(3):
         assert {change.path for change in (await world.diff(before)).changes} == {"b", "log"}
     await world.close()
     await before.release()
+
+
+async def test_files_may_come_and_go_meanwhile(kind: Kind) -> None:
+    world = await EnvironmentSpec(kind=kind).start(label=f"{LABEL}/go")
+    await world.exec("echo one > a")
+    before = await world.snapshot()
+    await world.exec("(while :; do mkdir d; touch d/{1..40} {1..40}; rm -r d {1..40}; done) & echo begun > b")
+    for _ in range(5):
+        assert "b" in {change.path for change in (await world.diff(before)).changes}
+    await world.close()
+    await before.release()
+
+
+async def test_what_is_too_large_is_named(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patch_module, "FILE_BYTES", 1000)
+    world = await EnvironmentSpec(kind=kind).start(label=f"{LABEL}/large")
+    await world.exec("head -c 1001 /dev/zero | tee same large gone > shorter; echo 1 > small")
+    before = await world.snapshot()
+    await world.exec("printf x | dd of=large conv=notrunc; rm gone; echo 2 | tee shorter > small; touch same")
+    await world.exec("head -c 1000 /dev/zero > fits")
+    found = await world.diff(before)
+    assert [(change.kind, change.path) for change in found.changes] == [
+        ("added", "fits"), ("deleted", "gone"), ("modified", "large"), ("modified", "shorter"), ("modified", "small"),
+    ]  # fmt: skip
+    assert found.left_out == tuple(f"{name}: too large for a patch" for name in ("gone", "large", "shorter"))
+    assert re.findall(rb"diff --git a/(.*) b", found.patch) == [b"fits", b"small"]
+    await world.close()
+    await before.release()
+
+
+def test_all_in_a_patch_have_a_size_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patch_module, "PATCH_BYTES", 10)
+    with tempfile.TemporaryDirectory() as folder:
+        old, new = Path(folder, "old"), Path(folder, "new")
+        write({"same": File(0o100644, b"12345678")}, old)
+        write({name: File(0o100644, b"12345678") for name in ("a", "b", "same")} | {"c": File(0o100644, b"1")}, new)
+        found = changes(layers.different_files([old], [new]))
+    assert [change.path for change in found.changes] == ["a", "b", "c"]
+    assert found.left_out == ("b: too large for a patch",)
 
 
 async def test_a_released_snapshot_cannot_be_compared_with(kind: Kind) -> None:
