@@ -305,7 +305,7 @@ class Shell:
     def note(self, text: bytes) -> None:
         """Add a remark of ours to the output of the command that runs."""
         if self._answer is not None:
-            self._output.note(text)
+            self._output.add(text)
 
     def _write(self, lines: bytes) -> None:
         with suppress(BrokenPipeError):  # bash is gone: its end is reported elsewhere

@@ -382,7 +382,7 @@ class Guest:
         """Kill all that runs, background processes too, in one call that no fork escapes; the world lives on. Whatever
         is asked for after this, or by those who hear of it, is not killed by it."""
         for errors in self._errors.values():
-            errors.note(why.encode())
+            errors.add(why.encode())
         for shell in self._shells.values():
             shell.note(why.encode())
         signal_all(signal.SIGKILL)

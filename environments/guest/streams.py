@@ -130,7 +130,7 @@ class Capture:
         return self._total
 
     def add(self, data: bytes) -> None:
-        """Something that came by another way and belongs here."""
+        """As if it had been printed: what came by another way, or a remark of ours."""
         if self._wanted:
             self._keep(data)
 
@@ -156,11 +156,6 @@ class Capture:
         self._clear()
         self._wanted = not last
         return data, spilled
-
-    def note(self, text: bytes) -> None:
-        """Add a remark of ours, as if it had been printed."""
-        if self._wanted:
-            self._keep(text)
 
     def _clear(self) -> None:
         self._head, self._tail = bytearray(), bytearray()
