@@ -9,6 +9,7 @@ never for more than a fifth of the time.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -30,6 +31,8 @@ SLOW_S, SLOW_REST = 10.0, 50.0
 """What is deleted hides what is written meanwhile. So while anything is written, each world is counted now and then."""
 LEEWAY = Usage(1 << 20, 64)
 """What a world that was stopped may write before it is stopped again: it must be able to clean up."""
+EVERYTHING = Usage(sys.maxsize, sys.maxsize)
+"""What a world that was stopped may have until it is known how much is left: whoever deletes it must not be stopped."""
 
 OBEY_S = 5.0
 """By when a world that is told to stop must have done so."""
@@ -73,23 +76,13 @@ class Watch:
                 return
             self._telling, self._settled = None, False
             self._count(None)
-            self._allowed = self._allowance(Usage(sys.maxsize, sys.maxsize))
+            self._allowed = allowance(self._used, self._limit, EVERYTHING)
         if self._is_due():
             self._count(self._allowed)
             if self._used.exceeds(self._allowed):
                 self._tell()
             else:
-                self._allowed = self._allowance(self._allowed)
-
-    def _allowance(self, before: Usage) -> Usage:
-        """The limit; a little above what is used where that is over it, but no more than before."""
-        used, limit = self._used, self._limit
-        return Usage(
-            max(limit.bytes, min(before.bytes, used.bytes + LEEWAY.bytes)) if used.bytes > limit.bytes else limit.bytes,
-            max(limit.inodes, min(before.inodes, used.inodes + LEEWAY.inodes))
-            if used.inodes > limit.inodes
-            else limit.inodes,
-        )
+                self._allowed = allowance(self._used, self._limit, self._allowed)
 
     def _is_due(self) -> bool:
         spent, room = self._disk.spent - self._spent_before, self._allowed - self._used
@@ -114,6 +107,16 @@ class Watch:
         except RuntimeError:  # its event loop is closed: nobody uses that world any more
             telling.close()
             self.close()
+
+
+def allowance(used: Usage, limit: Usage, before: Usage) -> Usage:
+    """The limit; a little above what is used where that is over it, but no more than was allowed before."""
+    return Usage(
+        max(limit.bytes, min(before.bytes, used.bytes + LEEWAY.bytes)) if used.bytes > limit.bytes else limit.bytes,
+        max(limit.inodes, min(before.inodes, used.inodes + LEEWAY.inodes))
+        if used.inodes > limit.inodes
+        else limit.inodes,
+    )
 
 
 class Disk:
@@ -181,7 +184,11 @@ class _Watcher:
                 with suppress(OSError):
                     disk.look()
             for watch in watches:
-                watch.look()
+                try:
+                    watch.look()
+                except Exception:  # the others must still be watched
+                    watch.close()
+                    logging.getLogger(__name__).exception("a world is not held to its disk limit any more")
 
 
 _watcher = _Watcher()

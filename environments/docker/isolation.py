@@ -14,7 +14,7 @@ from trellis.environments.channel import ChannelEnvironment
 from trellis.environments.docker.engine import client
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, EnvironmentUnavailable
 from trellis.environments.usage import Usage, regular_files
-from trellis.environments.watch import LEEWAY, Watch, stop_commands, watch_disk
+from trellis.environments.watch import EVERYTHING, Watch, allowance, stop_commands, watch_disk
 
 OVERHEAD_PIDS = 16
 """Our own processes in a world: the guest, supervisors."""
@@ -148,15 +148,17 @@ class DiskLimit:
         await asyncio.to_thread(check_holes, self._trees, self._world.spec.resources.disk_mb)
 
     async def _count_inside(self) -> None:
-        resources, tolerated = self._world.spec.resources, Usage()
-        limit = Usage(resources.disk_mb << 20, resources.inodes)
+        resources = self._world.spec.resources
+        allowed = limit = Usage(resources.disk_mb << 20, resources.inodes)
         while True:
             await asyncio.sleep(COUNT_INSIDE_S)
             with suppress(EnvironmentFault, ValueError, IndexError):
                 used = await self._used_inside()
-                if used.exceeds(limit) and used.exceeds(tolerated):
+                if used.exceeds(allowed):
                     await stop_commands(self._world, used)
-                    tolerated = await self._used_inside() + LEEWAY
+                    allowed = EVERYTHING
+                    used = await self._used_inside()
+                allowed = allowance(used, limit, allowed)
 
     async def _used_inside(self) -> Usage:
         """Raises ValueError or IndexError where it could not be counted: the world may be full of processes."""

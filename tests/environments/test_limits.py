@@ -146,17 +146,56 @@ async def test_a_world_that_does_not_stop_is_ended(isolated: Kind, monkeypatch: 
 
 
 @pytest.mark.docker
+@pytest.mark.parametrize("count_after_the_stop", ["succeeds", "fails"])
 async def test_a_container_whose_files_cannot_be_seen_is_counted_inside(
-    docker: None, monkeypatch: pytest.MonkeyPatch
+    docker: None, monkeypatch: pytest.MonkeyPatch, count_after_the_stop: str
 ) -> None:
     monkeypatch.setattr(isolation, "host_folders", lambda _: [])
     monkeypatch.setattr(isolation, "COUNT_INSIDE_S", 0.3)
+    stopped, counted = asyncio.Event(), asyncio.Event()
+    used_inside = isolation.DiskLimit._used_inside
+
+    async def counting(disk: isolation.DiskLimit) -> Usage:
+        if stopped.is_set() and not counted.is_set():
+            counted.set()
+            if count_after_the_stop == "fails":  # what was to count was killed, too
+                raise IndexError
+        return await used_inside(disk)
+
+    monkeypatch.setattr(isolation.DiskLimit, "_used_inside", counting)
     spec = EnvironmentSpec(kind="docker", resources=Resources(disk_mb=20, inodes=500))
-    world = await spec.start(label=LABEL)
+    world = await spec.start(label=LABEL, on_event=lambda kind, _: stopped.set() if kind == "limit.disk" else None)
     slow = "for i in $(seq 1000); do head -c 1M /dev/zero > fill$i; sleep 0.02; done"
     assert b"over its disk limit of 20 MB" in (await world.exec(slow, timeout_s=60)).stderr
-    assert (await world.exec("sleep 1; rm fill*; echo removed")).stdout == b"removed\n"
+    await counted.wait()
+    removed = await world.exec("sleep 1; rm fill*; echo removed")
+    assert (removed.stdout, removed.stderr) == (b"removed\n", b"")
     await world.close()
+
+
+async def test_one_world_that_cannot_be_counted_does_not_end_the_watch_over_others(tmp_path: Path) -> None:
+    def broken() -> list[int]:
+        raise RuntimeError("cannot be counted")
+
+    found = asyncio.Event()
+
+    async def over(_: Usage) -> None:
+        found.set()
+
+    trees = [tmp_path / "broken", tmp_path / "other"]
+    for tree in trees:
+        tree.mkdir()
+    limit = Usage(1 << 20, 100)
+    watches = [watch.Watch([trees[0]], broken, limit, over), watch.Watch([trees[1]], tuple, limit, over)]
+    async with asyncio.timeout(60):
+        for number in range(1000):
+            if found.is_set():
+                break
+            (trees[1] / f"fill{number}").write_bytes(bytes(MB // 4))
+            await asyncio.sleep(0.1)
+        await found.wait()
+    for each in watches:
+        each.close()
 
 
 async def test_innocent_worlds_are_left_alone(isolated: Kind) -> None:
