@@ -21,10 +21,13 @@ BUILDING = "trellis.building"
 """A label of everything that a build makes on its way."""
 BUILD_TIMEOUT_S = 3600.0
 SHOWN_CHARACTERS = 2000
-_INSTRUCTION = re.compile(r"\s*([A-Za-z]+)\s+(.*)", re.DOTALL)
-_VARIABLE = re.compile(r"\$\{?(\w+)\}?")
+_INSTRUCTION = re.compile(r"\s*(?:ONBUILD\s+)?([A-Z]+)\s+(.*)", re.DOTALL | re.IGNORECASE)
+_CONTINUED = re.compile(r"\\[ \t]*(?:\n|\Z)")
+_ESCAPE = re.compile(r"^\s*#\s*escape\s*=\s*[^\\\s]", re.MULTILINE | re.IGNORECASE)
+_VARIABLE = re.compile(r"\$(\w+)|\$\{(\w+)\}")
 _COLOUR = re.compile(r"\x1b\[\d*m")
-_REMOTE = re.compile(r"(^|\s)(https?://|git@|git://)")
+_MAY_FETCH = re.compile(r"://|git@|[$\\]", re.IGNORECASE)
+"""In an ADD: an address, or what may turn out to be one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +84,15 @@ def read(build: Build, network: str) -> Recipe:
     if not folder.is_dir():
         raise EnvironmentFault(f"{folder}: expected a folder with a {build.dockerfile}")
     try:
-        text = Path(build.name).read_text("utf-8")
+        text = Path(build.name).read_text("utf-8-sig")
         ignoring = folder / ".dockerignore"
         lines = ignoring.read_text("utf-8").splitlines() if ignoring.exists() else ()
         ignored = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
         context = tuple(sorted(exclude_paths(str(folder), list(ignored), dockerfile=build.dockerfile)))
     except (OSError, UnicodeError) as error:
         raise EnvironmentFault(f"{build.name} cannot be read: {error}") from None
+    if _ESCAPE.search(text):
+        raise EnvironmentFault(f"{build.name}: its lines must be continued with \\, so no other escape character")
     given = {BASE_ARGUMENT: base_image_name()} if BASE_ARGUMENT in text else {}
     arguments = {**given, **build.arguments}
     bases = {image: _image_id(image) for image in _bases(text, arguments)}
@@ -185,49 +190,50 @@ def _check_sealed(recipe: Recipe) -> None:
     """The engine itself, not the container, fetches images and what ADD names: those routes must be closed, too."""
     name = recipe.build.name
     for verb, rest in instructions(recipe.text):
-        if verb == "ADD" and _REMOTE.search(rest):
-            raise EnvironmentFault(f'{name}: ADD {rest} would fetch it: set-up has no network (setup_network = "full")')
+        if verb == "ADD" and _MAY_FETCH.search(rest):
+            raise EnvironmentFault(f'{name}: ADD {rest} may fetch it: set-up has no network (setup_network = "full")')
     for image, identity in recipe.bases.items():
+        if "$" in image:
+            raise EnvironmentFault(f"{name}: {image}: expected an image, or a variable that has a value before FROM")
         if not identity:
             raise EnvironmentUnavailable(f"{name}: the Docker image {image} is not here: docker pull {image}")
 
 
 def instructions(text: str) -> Iterator[tuple[str, str]]:
-    """The instructions of a Dockerfile with what follows them; continued lines are joined."""
-    logical = ""
-    for line in text.splitlines():
-        if line.lstrip().startswith("#"):
-            continue
-        logical += line.rstrip()
-        if logical.endswith("\\"):
-            logical = logical[:-1] + " "
-            continue
+    """The instructions of a Dockerfile, those for later builds among them, with what follows them; continued lines are
+    joined as the engine does it."""
+    lines = (line.removesuffix("\r") for line in text.split("\n"))
+    content = "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    for logical in _CONTINUED.sub("", content).split("\n"):
         if found := _INSTRUCTION.fullmatch(logical):
             yield found[1].upper(), found[2].strip()
-        logical = ""
 
 
 def _bases(text: str, arguments: Mapping[str, str]) -> list[str]:
-    """Images that the stages begin with; those that a variable without a known value names are not known."""
-    known, stages, found = dict(arguments), set(), []
+    """Images that the stages begin with or copy from. A variable that has no known value there stays as it is."""
+    known: dict[str, str] = {}
+    stages: list[str] = []
+    found = []
     for verb, rest in instructions(text):
-        if verb == "ARG" and "=" in rest:
-            name, _, value = rest.partition("=")
-            known.setdefault(name.strip(), value.strip().strip("\"'"))
-        if verb != "FROM":
-            continue
         words = [word for word in rest.split() if not word.startswith("--")]
-        image = _VARIABLE.sub(lambda variable: known.get(variable[1], variable[0]), words[0])
-        if image != "scratch" and image.lower() not in stages and "$" not in image:
-            found.append(image)
-        if len(words) == 3:
-            stages.add(words[2].lower())
+        if verb == "ARG" and "=" in rest and not stages:
+            name, _, value = rest.partition("=")
+            known[name.strip()] = value.strip().strip("\"'")
+        elif verb == "COPY":
+            sources = [word.removeprefix("--from=") for word in rest.split() if word.startswith("--from=")]
+            found += [source for source in sources if source.lower() not in stages and not source.isdecimal()]
+        elif verb == "FROM" and words:
+            values = {**known, **arguments}
+            image = _VARIABLE.sub(lambda v, values=values: values.get(v[1] or v[2], v[0]), words[0])  # type: ignore[misc]
+            if image != "scratch" and image.lower() not in stages:
+                found.append(image)
+            stages.append(words[2].lower() if len(words) == 3 else "")
     return list(dict.fromkeys(found))
 
 
 def _image_id(image: str) -> str:
     try:
-        return str(find_image(image)["Id"])
+        return "" if "$" in image else str(find_image(image)["Id"])
     except EnvironmentUnavailable:
         return ""
 

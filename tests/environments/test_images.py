@@ -267,7 +267,7 @@ BROKEN = {
     ),
     "a download by the engine": (
         f"{FROM_BASE}ADD http://127.0.0.1:1/x /x\n",
-        r'c/Dockerfile: ADD http://127.0.0.1:1/x /x would fetch it: set-up has no network \(setup_network = "full"\)',
+        r'c/Dockerfile: ADD http://127.0.0.1:1/x /x may fetch it: set-up has no network \(setup_network = "full"\)',
     ),
     "no python3": ("FROM scratch\nCOPY Dockerfile /x\n", r"the image built from .*c/Dockerfile has no python3"),
     "no bash": (
@@ -293,6 +293,53 @@ async def test_a_broken_dockerfile_is_one_clear_line(docker: None, case: str, tm
     assert "\n" not in str(caught.value).strip()
     assert await engine.labelled(label, dead_only=False) == []
     assert await remains(spec) == []
+
+
+FETCHES = {
+    "an address": "ADD HTTPS://127.0.0.1:1/x /x",
+    "over git": "ADD git@127.0.0.1:x /x",
+    "a variable": "ARG A=http\nADD $A:/x /x",
+    "an escape": r'ADD ["http:\u002f\u002f127.0.0.1:1/x", "/x"]',
+    "joined lines": "ADD http:/\\\n\n# a comment\n/127.0.0.1:1/x /x",
+    "at the end of the file": "ADD http://127.0.0.1:1/x /x \\",
+    "white space that ends no line": "ADD . \vhttp://127.0.0.1:1/x /x",
+    "later": "ONBUILD ADD http://127.0.0.1:1/x /x\nFROM $TRELLIS_BASE",
+    "a copy": "COPY --from=no-such-image:ever /x /x",
+    "a copy from a stage to come": "COPY --from=late /x /x\nFROM $TRELLIS_BASE AS late",
+    "a copy from a variable": "ARG A\nCOPY --from=$A /x /x",
+    "a stage of a variable": "FROM $UNKNOWN",
+    "a variable with a default": "FROM ${UNKNOWN:-no-such-image:ever}",
+    "a variable that is set too late": "ARG LATE=$TRELLIS_BASE\nFROM $LATE",
+    "another escape character": "# escape=`\nADD `\nhttp://127.0.0.1:1/x /x",
+}
+
+
+@docker_needed
+@pytest.mark.parametrize("case", FETCHES)
+def test_what_the_engine_would_fetch_is_refused(docker: None, case: str, tmp_path: Path) -> None:
+    spec = dockerfile(tmp_path / "c", FROM_BASE + FETCHES[case])
+    with pytest.raises(EnvironmentFault, match=r"fetch it: set-up has no|is not here: docker pull|expected an|escape"):
+        read(Build(spec.dockerfile), "none")
+    if "escape character" not in case:
+        read(Build(spec.dockerfile), "full")
+
+
+@docker_needed
+def test_what_is_here_may_be_built_on_without_a_network(docker: None, tmp_path: Path) -> None:
+    text = """\
+        ARG TRELLIS_BASE
+        ARG ALSO=scratch
+        ARG ALSO=${TRELLIS_BASE}
+        FROM ${TRELLIS_BASE} AS Make
+        ARG ALSO=no-such-image:ever
+        FROM make
+        COPY --from=MAKE --chown=1:1 /x /x
+        COPY --from=0 /x /x
+        COPY --from=trellis-base:0 /x $ALSO
+        ADD a b /c
+    """.replace("trellis-base:0", base_image_name())
+    recipe = read(Build(dockerfile(tmp_path / "c", text).dockerfile), "none")
+    assert list(recipe.bases) == [base_image_name()]
 
 
 @docker_needed
