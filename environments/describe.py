@@ -88,9 +88,13 @@ async def _build(build: Any, spec: EnvironmentSpec) -> Mapping[str, Any]:
     from trellis.environments.docker import dockerfile
 
     network = built.setup_phase(spec).network
+
+    def look() -> Mapping[str, Any]:
+        recipe = dockerfile.read(build, network)
+        bases = dict(recipe.bases)
+        return {"file": build.name, "sha256": recipe.content, "from": bases, "key": recipe.key(network)}
+
     try:
-        recipe = await asyncio.to_thread(dockerfile.read, build, network)
-        content, bases = await asyncio.to_thread(lambda: recipe.content), dict(recipe.bases)
+        return await asyncio.to_thread(look)
     except (EnvironmentFault, OSError):
         return {"file": build.name, "sha256": None}
-    return {"file": build.name, "sha256": content, "from": bases, "key": recipe.key(network)}

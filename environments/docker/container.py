@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from trellis.environments.built import BUILD_TIMEOUT_S
 from trellis.environments.docker.engine import call, client, labels, scratch_folder
 from trellis.environments.docker.isolation import engine_facts, host_config
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, Files
@@ -106,9 +107,9 @@ async def copy_in(files: tuple[Files, ...], container: str, facts: Mapping[str, 
         with tempfile.TemporaryFile(dir=scratch_folder()) as archive:
             _archive(files, archive, uid, gid)
             archive.seek(0)
-            client().put_archive(container, workdir_of(facts), archive)
+            client(BUILD_TIMEOUT_S).put_archive(container, workdir_of(facts), archive)
 
-    await call("copy files", copy)
+    await call("copy files", copy, BUILD_TIMEOUT_S)
 
 
 def _archive(files: tuple[Files, ...], archive: IO[bytes], uid: int, gid: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import tempfile
@@ -25,7 +26,8 @@ _INSTRUCTION = re.compile(r"\s*(?:ONBUILD\s+)?([A-Z]+)\s+(.*)", re.DOTALL | re.I
 _CONTINUED = re.compile(r"\\[ \t]*(?:\n|\Z)")
 _ESCAPE = re.compile(r"^\s*#\s*escape\s*=\s*[^\\\s]", re.MULTILINE | re.IGNORECASE)
 _VARIABLE = re.compile(r"\$(\w+)|\$\{(\w+)\}")
-_COLOUR = re.compile(r"\x1b\[\d*m")
+_STEERS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\].*?(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]", re.DOTALL)
+"""What would act on a terminal instead of being shown."""
 _MAY_FETCH = re.compile(r"://|git@|[$\\]", re.IGNORECASE)
 """In an ADD: an address, or what may turn out to be one."""
 
@@ -138,8 +140,10 @@ def make(recipe: Recipe, tag: str, labels: Mapping[str, str], network: str, reso
                 timeout=BUILD_TIMEOUT_S,
             )
             for event in events:
-                failed = failed or event.get("error", "")  # read on to the end: the connection can then be used again
-                said = _COLOUR.sub("", event.get("stream", ""))
+                failed = failed or _STEERS.sub(
+                    "", event.get("error", "")
+                )  # read on to the end: the connection can then be used again
+                said = _STEERS.sub("", event.get("stream", ""))
                 print(said, end="", file=sys.stderr, flush=True)
                 if began := re.match(r"Step \d+/\d+ : (.*)", said, re.DOTALL):
                     step, output = began[1].strip(), ""
@@ -153,6 +157,15 @@ def make(recipe: Recipe, tag: str, labels: Mapping[str, str], network: str, reso
         raise EnvironmentFault(f"{build.name}: {said.strip()}") from None
     finally:
         _remove_remains(labels[BUILDING])
+
+
+def stop(mark: str) -> None:
+    """End the step at which a build with this mark is, so that it fails. Blocks."""
+    from docker.errors import APIError
+
+    for step in client().containers(filters={"label": f"{BUILDING}={mark}"}):
+        with contextlib.suppress(APIError):  # it has ended
+            client().kill(step["Id"])
 
 
 def remains() -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import atexit
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,22 +23,24 @@ from trellis.environments.store import in_use, process_start
 LABEL, OWNER, BUILT = "trellis.label", "trellis.owner", "trellis.built"
 CALL_TIMEOUT_S = 120.0
 COMMIT_TIMEOUT_S = 600.0
+STOP_POLL_S = 0.1
 LOG_BYTES = 4000
 
 T = TypeVar("T")
 
 _threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="docker")
-_client: Any = None
+_threads_for_long = ThreadPoolExecutor(max_workers=32, thread_name_prefix="docker, long")
+"""For builds, copies and commits: they must not keep a container from being removed."""
+_clients: dict[float, Any] = {}
 
 
-def client() -> Any:
-    """The low-level client of the engine that DOCKER_HOST names, or of the local one.
+def client(timeout_s: float = CALL_TIMEOUT_S) -> Any:
+    """The low-level client of the engine that DOCKER_HOST names, or of the local one; it waits so long for an answer.
 
     Raises:
         EnvironmentUnavailable: there is no SDK, or no engine answers.
     """
-    global _client
-    if _client is None:
+    if timeout_s not in _clients:
         try:
             import docker
             from docker.utils import kwargs_from_env
@@ -46,13 +48,14 @@ def client() -> Any:
             raise EnvironmentUnavailable("docker needs the Python package `docker`: pip install docker") from None
         try:
             _knock(kwargs_from_env().get("base_url") or "unix:///var/run/docker.sock")
-            _client = docker.APIClient(**kwargs_from_env(), version="auto", timeout=int(CALL_TIMEOUT_S))
-            atexit.register(_client.close)
+            made = docker.APIClient(**kwargs_from_env(), version="auto", timeout=int(timeout_s))
+            atexit.register(made.close)
+            _clients[timeout_s] = made
         except (docker.errors.DockerException, OSError) as error:
             raise EnvironmentUnavailable(
                 f"no Docker engine answers (is it running, may this user reach it?): {_first_line(error)}"
             ) from None
-    return _client
+    return _clients[timeout_s]
 
 
 def _knock(url: str) -> None:
@@ -64,15 +67,19 @@ def _knock(url: str) -> None:
             probe.connect("/" + path.lstrip("/"))
 
 
-async def call(what: str, function: Callable[[], T], timeout_s: float = CALL_TIMEOUT_S) -> T:
-    """Run a blocking call of the SDK.
+async def call(
+    what: str, function: Callable[[], T], timeout_s: float = CALL_TIMEOUT_S, stop: Callable[[], None] | None = None
+) -> T:
+    """Run a blocking call of the SDK. It goes on when its time is up or whoever waits is cancelled; unless it can be
+    told to `stop`, again and again until it has ended, which is then waited for.
 
     Raises:
         EnvironmentFault: it failed or did not come back in time.
     """
+    running = (_threads if timeout_s <= CALL_TIMEOUT_S else _threads_for_long).submit(function)
     try:
         async with asyncio.timeout(timeout_s + 10):
-            return await asyncio.get_running_loop().run_in_executor(_threads, function)
+            return await asyncio.wrap_future(running)
     except TimeoutError:
         raise EnvironmentFault(f"docker did not {what} within {timeout_s:g} s") from None
     except EnvironmentFault:
@@ -81,6 +88,22 @@ async def call(what: str, function: Callable[[], T], timeout_s: float = CALL_TIM
         if not _is_of_the_engine(error):
             raise
         raise EnvironmentFault(f"docker could not {what}: {_first_line(error)}") from error
+    finally:
+        while stop is not None and not running.done():
+            with contextlib.suppress(EnvironmentFault):  # the engine is gone, and so will be the call
+                await call("stop", stop)
+            await asyncio.sleep(STOP_POLL_S)
+
+
+async def create(what: str, function: Callable[[], str], remove: Callable[[str], Awaitable[None]]) -> str:
+    """A `call` that makes something, of which nothing stays if whoever waits is cancelled; its id."""
+    making = asyncio.create_task(call(what, function))
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:
+        with contextlib.suppress(EnvironmentFault):
+            await remove(await making)
+        raise
 
 
 def _is_of_the_engine(error: Exception) -> bool:
@@ -123,18 +146,27 @@ async def attach(container: str) -> tuple[asyncio.StreamReader, asyncio.StreamWr
     """The container's three streams as one connection.
 
     By hand: the SDK would hand out the socket of a response that it goes on to own.
+
+    Raises:
+        EnvironmentFault: the engine did not do it.
     """
-    async with asyncio.timeout(CALL_TIMEOUT_S):
-        stream, writer = await _connect()
-        version = client().api_version
-        writer.write(
-            f"POST /v{version}/containers/{container}/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\n"
-            "Host: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n".encode()
-        )
-        head = await stream.readuntil(b"\r\n\r\n")
-    if head.split(maxsplit=2)[1] not in (b"101", b"200"):
-        writer.close()
-        raise EnvironmentFault(f"docker could not attach to a container: {head.splitlines()[0].decode()}")
+    writer = None
+    try:
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            stream, writer = await _connect()
+            writer.write(
+                f"POST /v{client().api_version}/containers/{container}/attach?stream=1&stdin=1&stdout=1&stderr=1 "
+                "HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n".encode()
+            )
+            head = await stream.readuntil(b"\r\n\r\n")
+        if head.split(maxsplit=2)[1] not in (b"101", b"200"):
+            raise ValueError(head.partition(b"\r\n")[0].decode("utf-8", "replace"))
+    except BaseException as error:
+        if writer is not None:
+            writer.close()
+        if isinstance(error, OSError | EOFError | ValueError | IndexError | asyncio.LimitOverrunError):
+            raise EnvironmentFault(f"docker could not attach to a container: {str(error) or 'no answer'}") from error
+        raise
     return stream, writer
 
 

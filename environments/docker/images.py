@@ -23,6 +23,7 @@ from trellis.environments.docker.engine import (
     OWNER,
     call,
     client,
+    create,
     find_image,
     remove_container,
 )
@@ -123,15 +124,19 @@ async def ready(image: str, build: Build | None, spec: EnvironmentSpec, label: s
 
 async def _built(build: Build, spec: EnvironmentSpec, label: str) -> Image:
     network = built.setup_phase(spec).network
-    recipe = await call("read a Dockerfile", lambda: dockerfile.read(build, network), built.BUILD_TIMEOUT_S)
-    key = recipe.key(network)
+
+    def look() -> tuple[dockerfile.Recipe, str]:
+        recipe = dockerfile.read(build, network)
+        return recipe, recipe.key(network)
+
+    recipe, key = await call("read a Dockerfile", look, built.BUILD_TIMEOUT_S)
     marks = {BUILT: key, BUILDING: mark_of(key), LABEL: "", OWNER: ""}
 
-    async def make() -> None:
-        def in_thread() -> None:
-            dockerfile.make(recipe, tag_of(key), marks, network, spec.resources)
+    def in_thread() -> None:
+        dockerfile.make(recipe, tag_of(key), marks, network, spec.resources)
 
-        await call("build an image", in_thread, dockerfile.BUILD_TIMEOUT_S)
+    async def make() -> None:
+        await call("build an image", in_thread, dockerfile.BUILD_TIMEOUT_S, lambda: dockerfile.stop(marks[BUILDING]))
 
     await built.ensure(ImageCache(), key, label, make)
     return Image((await find(tag_of(key))).facts, f"built from {build.name}")
@@ -146,7 +151,7 @@ def _key(spec: EnvironmentSpec, ground: str) -> str:
 async def _bake(spec: EnvironmentSpec, label: str, ground: Image, tag: str, enter: Enter) -> None:
     """Put the files into a container, run the set-up in it, and keep it as an image."""
     phase = built.setup_phase(spec)
-    made = await call("create a container", lambda: container.create(phase, label, ground.facts))
+    made = await create("create a container", lambda: container.create(phase, label, ground.facts), remove_container)
     world = None
     try:
         if spec.files:
@@ -166,7 +171,7 @@ def _commit(made: str, tag: str, config: Mapping[str, Any]) -> None:
     """As an image like the one before: the guest is in none, and it has no owner whose death would remove it."""
     repository, _, key = tag.partition(":")
     own = {"Entrypoint": config.get("Entrypoint") or [], "Cmd": config.get("Cmd") or ["bash"]}
-    client().commit(made, repository, key, conf={**own, "Labels": {BUILT: key, LABEL: "", OWNER: ""}})
+    client(COMMIT_TIMEOUT_S).commit(made, repository, key, conf={**own, "Labels": {BUILT: key, LABEL: "", OWNER: ""}})
 
 
 def _find() -> list[built.Built]:

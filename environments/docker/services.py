@@ -13,6 +13,7 @@ from trellis.environments.docker.engine import (
     LABEL,
     call,
     client,
+    create,
     labels,
     remove_container,
     remove_network,
@@ -53,7 +54,7 @@ class Services:
                 self._images[service.name] = await images.find(captured[service.name])
             else:
                 self._images[service.name] = await images.ready(service.image, service.build, self._spec, self._label)
-        self.network = await call("create a network", lambda: _create_network(self._label))
+        self.network = await create("create a network", lambda: _create_network(self._label), remove_network)
         for service in self.project.beside:
             await self._wait_for(service.depends_on)
             await self._start(service)
@@ -63,8 +64,9 @@ class Services:
 
     async def _start(self, service: Service) -> None:
         image = self._images[service.name]
-        self._containers[service.name] = await call("create a container", lambda: self._create(service, image))
-        await call(f"start service {service.name}", lambda: client().start(self._containers[service.name]))
+        made = await create("create a container", lambda: self._create(service, image), remove_container)
+        self._containers[service.name] = made
+        await call(f"start service {service.name}", lambda: client().start(made))
 
     def _create(self, service: Service, image: Image) -> str:
         from docker.types import LogConfig
@@ -174,11 +176,17 @@ class Services:
             self._disk_watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._disk_watch
-        await asyncio.gather(*(remove_container(made) for made in self._containers.values()))
+        removing = (remove_container(made) for made in self._containers.values())
+        removed = await asyncio.gather(*removing, return_exceptions=True)
         self._containers.clear()
-        if self.network:
-            await remove_network(self.network)
-            self.network = ""
+        try:
+            for error in removed:
+                if error is not None:
+                    raise error
+        finally:
+            if self.network:
+                await remove_network(self.network)
+                self.network = ""
 
 
 async def _running(made: str) -> bool:

@@ -24,7 +24,8 @@ async def commit(container: str, label: str) -> str:
     """
 
     def run() -> str:
-        made = client().commit(container, REPOSITORY, secrets.token_hex(8), conf={"Labels": labels(label)})
+        tag, marks = secrets.token_hex(8), {"Labels": labels(label)}
+        made = client(COMMIT_TIMEOUT_S).commit(container, REPOSITORY, tag, conf=marks)
         return str(made["Id"])
 
     return await call("commit a container", run, COMMIT_TIMEOUT_S)

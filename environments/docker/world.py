@@ -22,6 +22,7 @@ from trellis.environments.docker.engine import (
     attach,
     call,
     client,
+    create,
     remove_container,
 )
 from trellis.environments.docker.images import Image
@@ -99,7 +100,11 @@ async def start(
         if services is not None and project is not None:
             await services.start(None if captured is None else captured["services"])
             network, alias = services.network, project.agent.name
-        made = await call("create a container", lambda: container.create(spec, label, image.facts, network, alias))
+
+        def new() -> str:
+            return container.create(spec, label, image.facts, network, alias)
+
+        made = await create("create a container", new, remove_container)
         world = await _enter(spec, label, made, image, on_event, services)
     except BaseException:
         if services is not None:

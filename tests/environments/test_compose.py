@@ -335,6 +335,7 @@ async def test_names_of_the_outside_go_nowhere(docker: None, tmp_path: Path) -> 
                 "s.settimeout(20); print('listening', flush=True); print(s.recv(4096))"
             )
             ask = "getent hosts a-secret.of-the-world.test; echo $?"
+            await world.write_file("heard", b"")
             both = f'python3 -c "{stand_in}" > heard & until grep -q listening heard; do sleep 0.05; done; {ask}; wait'
             assert (await world.exec(both, timeout_s=60)).text == "2\n"
             assert "a-secret" in (await world.exec("cat heard")).text

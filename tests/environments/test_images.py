@@ -347,7 +347,7 @@ async def test_a_stage_that_is_in_no_image_does_not_stay(docker: None, tmp_path:
     stages = (
         "FROM $TRELLIS_BASE AS make\nRUN echo made > /tmp/made\nFROM $TRELLIS_BASE\nCOPY --from=make /tmp/made /m\n"
     )
-    spec = dockerfile(tmp_path / "c", f"ARG TRELLIS_BASE\n{stages}")
+    spec = dockerfile(tmp_path / "c", f"ARG TRELLIS_BASE\n{stages}LABEL of={tmp_path}\n")
     assert await said(spec, "cat /m") == "made\n"
     assert await remains(spec) == []
 
