@@ -58,6 +58,13 @@ async def attack(world: Environment, program: str, *arguments: str, timeout_s: f
     return await world.exec(["python3", "-c", PRELUDE + program, *arguments], timeout_s=timeout_s)
 
 
+async def contained(world: Environment, program: str, *arguments: str) -> None:
+    """Fail if an attacker's Python program, which prints what it reaches, reaches anything, or breaks before it has
+    tried everything."""
+    result = await attack(world, program, *arguments)
+    assert (result.stdout, result.exit_code) == (b"", 0), result.text
+
+
 def host_processes(marker: str) -> list[int]:
     """The processes that this machine shows whose command line has `marker`, whatever world they are in."""
     found = []

@@ -7,7 +7,7 @@ import json
 import struct
 
 from trellis.environments.environment import Environment
-from trellis.environments.hostile.arena import Attacks, attack
+from trellis.environments.hostile.arena import Attacks, attack, contained
 
 FORGED = b"forged-by-the-attacker"
 ENDED: dict[str, object] = {
@@ -75,8 +75,6 @@ os.closerange(0, 3)
 STEAL = """
 # Descriptors of every other process, the one that serves the host among them (pidfd_open, pidfd_getfd).
 for pid in [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]:
-    if open("/proc/%d/stat" % pid).read().split(") ")[1].split()[1] == str(os.getpid()):
-        continue
     handle = call((434, 434), pid, 0)
     if handle < 0:
         continue
@@ -142,13 +140,13 @@ class Channels(Attacks):
 
     async def test_stealing_the_channel(self, world: Environment) -> None:
         """Taking the connection out of the process that holds it."""
-        assert (await attack(world, STEAL)).stdout == b""
+        await contained(world, STEAL)
         listed = await world.exec("ls -l /proc/1/fd /proc/1/map_files /proc/1/cwd/ 2>/dev/null | grep -c socket")
         assert listed.stdout == b"0\n"
 
     async def test_sockets_in_the_neighbourhood(self, world: Environment) -> None:
         """Connecting to every socket with a name that the kernel lists."""
-        assert (await attack(world, CONNECT)).stdout == b""
+        await contained(world, CONNECT)
 
     async def test_many_answers_at_once(self, world: Environment) -> None:
         """Two hundred commands that all print as much as they can."""

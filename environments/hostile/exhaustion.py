@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from trellis.environments.environment import Environment, EnvironmentFault, EnvironmentSpec
 from trellis.environments.guest.streams import OUTPUT_CAP_BYTES
-from trellis.environments.hostile.arena import LIMITS, Arena, Attacks, StartWorld, attack, host_processes
+from trellis.environments.hostile.arena import LIMITS, Arena, Attacks, StartWorld, attack, contained, host_processes
 
 MEMORY_SLACK_MB = 64
 
@@ -188,11 +188,11 @@ print("all" if made == 1_999_999 else made)
 
     async def test_limits_cannot_be_raised(self, world: Environment) -> None:
         """Raising one's own limits."""
-        assert (await attack(world, RAISE_LIMITS)).stdout == b""
+        await contained(world, RAISE_LIMITS)
 
     async def test_priorities(self, world: Environment) -> None:
         """Priority on processors and disk, and being spared when the host's memory runs out."""
-        assert (await attack(world, JUMP_THE_QUEUE)).stdout == b""
+        await contained(world, JUMP_THE_QUEUE)
 
     async def test_huge_output(self, world: Environment) -> None:
         """Two gigabytes of output."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from trellis.environments.environment import Environment
 from trellis.environments.guest.seccomp import FALL_BACK, NUMBERS
-from trellis.environments.hostile.arena import Attacks, attack
+from trellis.environments.hostile.arena import Attacks, contained, host_settings
 
 REFUSED = (
     "acct", "add_key", "bpf", "chroot", "clock_adjtime", "clock_settime", "fsopen", "init_module", "finit_module",
@@ -166,37 +165,36 @@ class Kernel(Attacks):
         """System calls that no program of an agent needs: bpf, perf, keyrings, modules, kexec, io_uring, userfaultfd,
         reboot, swap, mounts and others."""
         numbers = {**NUMBERS, **FALL_BACK}
-        result = await attack(world, CALL_IT, json.dumps({name: numbers[name] for name in REFUSED}))
-        assert (result.stdout, result.exit_code) == (b"", 0)
+        await contained(world, CALL_IT, json.dumps({name: numbers[name] for name in REFUSED}))
 
     async def test_mounts(self, world: Environment) -> None:
         """Mounting, unmounting, binding, and other roots."""
-        assert (await attack(world, MOUNT)).stdout == b""
+        await contained(world, MOUNT)
 
     async def test_devices(self, world: Environment) -> None:
         """Disks, memory and other devices, by what is there and by mknod."""
-        assert (await attack(world, DEVICES)).stdout == b""
+        await contained(world, DEVICES)
 
     async def test_settings(self, world: Environment) -> None:
         """Writing any setting of the kernel in /proc and /sys: core_pattern, sysrq, modprobe, uevent_helper."""
-        assert (await attack(world, SETTINGS)).stdout == b""
+        await contained(world, SETTINGS)
 
     async def test_clock(self, world: Environment) -> None:
         """Setting the clock, or its speed."""
-        assert (await attack(world, CLOCK)).stdout == b""
+        await contained(world, CLOCK)
 
     async def test_keyrings(self, world: Environment) -> None:
         """The kernel's keyrings, which know no worlds."""
-        assert (await attack(world, KEYS)).stdout == b""
+        await contained(world, KEYS)
 
     async def test_core_dumps(self, world: Environment) -> None:
         """Core dumps: files of any size, written by the kernel."""
         dump = "ulimit -c unlimited; python3 -c 'import os; x = bytearray(50 << 20); os.kill(os.getpid(), 11)'; true"
+        where = Path(str(host_settings().get("kernel/core_pattern", ""))).parent
+        before = set(where.glob("*")) if where.is_absolute() else set()
         await world.exec(dump)
         assert (await world.exec("ls core* /tmp/core* /var/crash/* 2>/dev/null; ulimit -Hc")).stdout == b"0\n"
-        pattern = Path("/proc/sys/kernel/core_pattern")
-        if pattern.exists() and pattern.read_text().startswith("/"):
-            assert not list(Path(pattern.read_text()).parent.glob(f"*{os.getpid()}*"))
+        assert not where.is_absolute() or set(where.glob("*")) <= before
 
     async def test_personality(self, world: Environment) -> None:
         """Switching off address randomisation, or making all memory executable."""
@@ -204,13 +202,12 @@ class Kernel(Attacks):
             "for value in (0x0040000, 0x0400000, 0x0100000):\n"
             "    if call((135, 92), value) >= 0: print('changed', hex(value))"
         )
-        assert (await attack(world, change)).stdout == b""
+        await contained(world, change)
 
     async def test_other_architectures(self, world: Environment) -> None:
         """System calls by the numbers of another architecture."""
-        result = await attack(world, OTHER_ARCHITECTURE)
-        assert (result.stdout, result.exit_code) == (b"", 0)
+        await contained(world, OTHER_ARCHITECTURE)
 
     async def test_typing_on_terminals(self, world: Environment) -> None:
         """Putting input into a terminal that somebody else reads (TIOCSTI, TIOCLINUX)."""
-        assert (await attack(world, TERMINAL)).stdout == b""
+        await contained(world, TERMINAL)

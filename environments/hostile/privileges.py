@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trellis.environments.environment import Environment
-from trellis.environments.hostile.arena import Attacks, attack
+from trellis.environments.hostile.arena import Attacks, contained
 
 BECOME_ROOT = """
 for name, attempt in {
@@ -34,9 +34,15 @@ if libc.prctl(38, 0, 0, 0, 0) == 0:
 SETUID_COPY = """
 import shutil, stat, subprocess
 shutil.copy("/bin/cat", "mine")
-os.chmod("mine", 0o6755)
-shown = subprocess.run(["./mine", "/proc/self/status"], capture_output=True).stdout.decode()
-ids = [line for line in shown.splitlines() if line.startswith("Uid")][0].split()[1:]
+try:
+    os.chmod("mine", 0o6755)
+except OSError:
+    pass
+try:
+    shown = subprocess.run(["./mine", "/proc/self/status"], capture_output=True).stdout.decode()
+except OSError:
+    shown = ""
+ids = [number for line in shown.splitlines() if line.startswith("Uid") for number in line.split()[1:]]
 if os.getuid() != 0 and "0" in ids:
     print("became root by a copy")
 try:
@@ -115,7 +121,7 @@ for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
 class Privileges(Attacks):
     async def test_becoming_root(self, world: Environment) -> None:
         """Other user numbers, groups and capabilities, by asking for them."""
-        assert (await attack(world, BECOME_ROOT)).stdout == b""
+        await contained(world, BECOME_ROOT)
 
     async def test_setuid_programs(self, world: Environment) -> None:
         """The setuid programs that the system has."""
@@ -125,22 +131,22 @@ class Privileges(Attacks):
 
     async def test_setuid_files_of_one_s_own(self, world: Environment) -> None:
         """Files with setuid bits, capabilities or root as their owner."""
-        assert (await attack(world, SETUID_COPY)).stdout == b""
+        await contained(world, SETUID_COPY)
 
     async def test_new_namespaces(self, world: Environment) -> None:
         """New namespaces of every kind, and joining those of others: the way to capabilities."""
-        assert (await attack(world, NEW_NAMESPACES)).stdout == b""
+        await contained(world, NEW_NAMESPACES)
         for command in ("unshare --user true", "unshare -r --mount true", "nsenter -t 1 -m true"):
             assert not (await world.exec(command)).ok
 
     async def test_tracing(self, world: Environment) -> None:
         """ptrace, process_vm_readv and process_vm_writev on what serves the host and what oversees commands."""
-        assert (await attack(world, TRACE)).stdout == b""
+        await contained(world, TRACE)
 
     async def test_host_name(self, world: Environment) -> None:
         """Changing the name of the machine and of its domain."""
         rename = "for number in ((170, 161), (171, 162)):\n    if call(number, b'attacker', 8) == 0: print('renamed')"
-        assert (await attack(world, rename)).stdout == b""
+        await contained(world, rename)
         assert not (await world.exec("hostname attacker")).ok
 
     async def test_control_groups(self, world: Environment) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from trellis.environments import store
 from trellis.environments.environment import Environment
-from trellis.environments.hostile.arena import Arena, Attacks, attack
+from trellis.environments.hostile.arena import Arena, Attacks, contained
 
 IPC_CREAT, IPC_RMID = 0o1000, 0
 
@@ -109,15 +109,15 @@ for folder in ("/", "/tmp", "/usr", os.getcwd()):
     if call((304, 265), fd, handle, os.O_RDONLY) >= 0:
         print("opened the root of a file system by its handle")
 """
-        assert (await attack(world, by_handle)).stdout == b""
+        await contained(world, by_handle)
 
     async def test_variables_of_processes(self, world: Environment, host: Host) -> None:
         """The variables and command lines of the host's processes, a key among them."""
-        assert (await attack(world, LOOK_AT_PROCESSES, host.token[7:-1])).stdout == b""
+        await contained(world, LOOK_AT_PROCESSES, host.token[7:-1])
 
     async def test_memory_of_processes(self, world: Environment) -> None:
         """The memory of every process but one's own children, the one that serves the host first."""
-        assert (await attack(world, LOOK_AT_MEMORY)).stdout == b""
+        await contained(world, LOOK_AT_MEMORY)
 
     async def test_processes_of_the_host(self, world: Environment, host: Host) -> None:
         """Seeing the host's processes, and sending them signals by their numbers."""
@@ -146,7 +146,7 @@ for folder in ("/", "/tmp", "/usr", os.getcwd()):
         begun = await arena.bystander.exec(f"(exec -a {marker} sleep 600) >/dev/null 2>&1 & echo $!")
         await world.exec("for p in $(seq 2 3000); do kill -9 $p; done 2>/dev/null", timeout_s=10)
         assert (await arena.bystander.exec(["kill", begun.stdout.decode().strip()])).ok
-        assert (await attack(world, LOOK_AT_PROCESSES, marker[1:])).stdout == b""
+        await contained(world, LOOK_AT_PROCESSES, marker[1:])
 
     async def test_shared_memory(self, world: Environment) -> None:
         """Shared memory of the host, by System V keys and by name."""
@@ -156,8 +156,7 @@ for folder in ("/", "/tmp", "/usr", os.getcwd()):
         named = shared_memory.SharedMemory(create=True, size=4096)
         try:
             assert segment >= 0
-            got = await attack(world, f"if libc.shmget({key}, 0, 0) >= 0: print('got it')")
-            assert got.stdout == b""
+            await contained(world, f"if libc.shmget({key}, 0, 0) >= 0: print('got it')")
             assert not (await world.exec(["ls", f"/dev/shm/{named.name.lstrip('/')}"])).ok
         finally:
             libc.shmctl(segment, IPC_RMID, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trellis.environments.environment import Environment
-from trellis.environments.hostile.arena import Attacks, attack
+from trellis.environments.hostile.arena import Attacks, contained
 
 TOOLS = "bash sh python3 python env du rm ls cat kill tar git"
 REPLACE = f"""
@@ -111,4 +111,4 @@ for module in list(sys.modules.values()):
     if file and os.access(file, os.W_OK):
         print("could change", file)
 """
-        assert (await attack(world, change)).stdout == b""
+        await contained(world, change)
