@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from trellis.environments.channel import ChannelEnvironment
-from trellis.environments.environment import EnvironmentFault
+from trellis.environments.environment import EnvironmentFault, Resources
 from trellis.environments.usage import Usage, count
 
 POLL_S = 0.05
@@ -196,17 +196,24 @@ _watcher = _Watcher()
 
 def watch_disk(world: ChannelEnvironment, trees: Sequence[Path], processes: Processes) -> Watch:
     """Hold a world to `Resources.disk_mb` and `inodes`; see `stop_commands` for what happens above either."""
-    resources = world.spec.resources
-    limit = Usage(resources.disk_mb << 20, resources.inodes)
-    return Watch(trees, processes, limit, lambda used: stop_commands(world, used, processes))
+    return Watch(trees, processes, limit_of(world.spec.resources), lambda used: stop_commands(world, used, processes))
+
+
+def facts_of(used: Usage, resources: Resources) -> dict[str, int]:
+    """Of the event "limit.disk"."""
+    limits = {"disk_mb": resources.disk_mb, "inodes": resources.inodes}
+    return {"used_mb": used.bytes >> 20, "used_inodes": used.inodes, **limits}
+
+
+def limit_of(resources: Resources) -> Usage:
+    return Usage(resources.disk_mb << 20, resources.inodes)
 
 
 async def stop_commands(world: ChannelEnvironment, used: Usage, processes: Processes = tuple) -> None:
     """Kill everything that runs in a world which is over its limit. Those who wait for a command are told why on its
     standard error, and the world reports "limit.disk". If it does not obey, all its `processes` are killed: a fault."""
     resources = world.spec.resources
-    limits = {"disk_mb": resources.disk_mb, "inodes": resources.inodes}
-    world.channel.on_event("limit.disk", {"used_mb": used.bytes >> 20, "used_inodes": used.inodes, **limits})
+    world.channel.on_event("limit.disk", facts_of(used, resources))
     if used.inodes > resources.inodes:
         limit = f"its limit of {resources.inodes} files and folders"
     else:

@@ -14,7 +14,7 @@ from trellis.environments.channel import ChannelEnvironment
 from trellis.environments.docker.engine import client
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, EnvironmentUnavailable
 from trellis.environments.usage import Usage, regular_files
-from trellis.environments.watch import EVERYTHING, Watch, allowance, stop_commands, watch_disk
+from trellis.environments.watch import EVERYTHING, Watch, allowance, limit_of, stop_commands, watch_disk
 
 OVERHEAD_PIDS = 16
 """Our own processes in a world: the guest, supervisors."""
@@ -129,7 +129,7 @@ class DiskLimit:
         self._world = world
         self._watch: Watch | None = None
         self._inside: asyncio.Task[None] | None = None
-        self._trees = trees = host_folders(container)
+        trees = host_folders(container)
         if trees:
             self._watch = watch_disk(world, trees, lambda: processes_of(container))
         else:
@@ -143,13 +143,8 @@ class DiskLimit:
             with suppress(asyncio.CancelledError):
                 await self._inside
 
-    async def check_holes(self) -> None:
-        """Call this before a commit; see `check_holes`."""
-        await asyncio.to_thread(check_holes, self._trees, self._world.spec.resources.disk_mb)
-
     async def _count_inside(self) -> None:
-        resources = self._world.spec.resources
-        allowed = limit = Usage(resources.disk_mb << 20, resources.inodes)
+        allowed = limit = limit_of(self._world.spec.resources)
         while True:
             await asyncio.sleep(COUNT_INSIDE_S)
             with suppress(EnvironmentFault, ValueError, IndexError):

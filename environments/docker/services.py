@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from trellis.environments.docker import container, images, snapshots
 from trellis.environments.docker.compose import Condition, Project, Service
@@ -19,8 +20,10 @@ from trellis.environments.docker.engine import (
     remove_network,
 )
 from trellis.environments.docker.images import Image
-from trellis.environments.docker.isolation import engine_facts, host_config
-from trellis.environments.environment import EnvironmentFault, EnvironmentSpec
+from trellis.environments.docker.isolation import engine_facts, host_config, host_folders, processes_of
+from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, OnEvent
+from trellis.environments.usage import Usage
+from trellis.environments.watch import Watch, facts_of, limit_of
 
 READY_TIMEOUT_S = 300.0
 """How long a service may take until those that depend on it can start."""
@@ -33,13 +36,17 @@ SUBNET_TRIES = 20
 class Services:
     """What runs beside one world."""
 
-    def __init__(self, project: Project, spec: EnvironmentSpec, label: str) -> None:
+    def __init__(self, project: Project, spec: EnvironmentSpec, label: str, on_event: OnEvent) -> None:
+        self.on_event = on_event
+        """Is told "limit.disk", with the name of the service."""
         self.project = project
         self.network = ""
         self._spec = spec
         self._label = label
         self._containers: dict[str, str] = {}
         self._images: dict[str, Image] = {}
+        self._watches: dict[str, Watch] = {}
+        """Of the services whose files can be read from here."""
         self._disk_watch: asyncio.Task[None] | None = None
 
     async def start(self, captured: Mapping[str, str] | None = None) -> None:
@@ -67,6 +74,10 @@ class Services:
         made = await create("create a container", lambda: self._create(service, image), remove_container)
         self._containers[service.name] = made
         await call(f"start service {service.name}", lambda: client().start(made))
+        running = await call("inspect a container", lambda: client().inspect_container(made))
+        if trees := host_folders(running):
+            limit, kill = limit_of(self._spec.resources), partial(self._kill, service.name)
+            self._watches[service.name] = Watch(trees, lambda: processes_of(running), limit, kill)
 
     def _create(self, service: Service, image: Image) -> str:
         from docker.types import LogConfig
@@ -127,39 +138,39 @@ class Services:
         tail = f"; the end of its log: {text[-2000:]}" if text else ""
         raise EnvironmentFault(f"{self.project.file}: service {name} {what}{tail}")
 
-    async def _watch_disk(self) -> None:
+    async def _kill(self, name: str, used: Usage) -> None:
         """A service that writes more than a world may is killed."""
-        limit = self._spec.resources.disk_mb << 20
+        self.on_event("limit.disk", {"service": name, **facts_of(used, self._spec.resources)})
+        with contextlib.suppress(EnvironmentFault):  # it ended meanwhile
+            await call("kill a container", lambda: client().kill(self._containers[name]))
 
-        def kill_the_large() -> None:
-            ours = {"label": f"{LABEL}={self._label}"}
-            for found in client().containers(size=True, filters=ours):
-                if found["Id"] in self._containers.values() and found.get("SizeRw", 0) > limit:
-                    client().kill(found["Id"])
+    async def _watch_disk(self) -> None:
+        """Hold those to their limit whose files cannot be read from here; the engine does not count their volumes."""
 
-        while True:
+        def sizes() -> dict[str, int]:
+            running = client().containers(size=True, filters={"label": f"{LABEL}={self._label}"})
+            return {found["Id"]: found.get("SizeRw", 0) for found in running}
+
+        unwatched = {name: made for name, made in self._containers.items() if name not in self._watches}
+        while unwatched:
             await asyncio.sleep(DISK_CHECK_S)
-            with contextlib.suppress(EnvironmentFault):  # one ended meanwhile
-                await call("look at the disks of services", kill_the_large)
+            with contextlib.suppress(EnvironmentFault):
+                found = await call("look at the disks of services", sizes)
+                for name, made in unwatched.items():
+                    used = Usage(found.get(made, 0))
+                    if used.exceeds(limit_of(self._spec.resources)):
+                        await self._kill(name, used)
 
     # --- snapshots ---
 
-    @contextlib.asynccontextmanager
-    async def paused(self) -> AsyncIterator[None]:
-        """None of them writes anything meanwhile."""
-        held = [made for made in self._containers.values() if await _running(made)]
-        try:
-            for made in held:
-                await call("pause a container", lambda made=made: client().pause(made))  # type: ignore[misc]
-            yield
-        finally:
-            for made in held:
-                with contextlib.suppress(EnvironmentFault):  # the one that could not be paused, or has ended
-                    await call("go on with a container", lambda made=made: client().unpause(made))  # type: ignore[misc]
+    @property
+    def containers(self) -> Sequence[str]:
+        return tuple(self._containers.values())
 
     async def commit(self, label: str) -> dict[str, str]:
-        """Capture the files of each, as images of a label: service -> image."""
-        return {name: await snapshots.commit(made, label) for name, made in self._containers.items()}
+        """Capture the files of each, as images of a label, while they are paused: service -> image."""
+        disk_mb = self._spec.resources.disk_mb
+        return {name: await snapshots.commit(made, label, disk_mb) for name, made in self._containers.items()}
 
     def left_out(self) -> tuple[str, ...]:
         """What no snapshot captures, one line each."""
@@ -172,6 +183,8 @@ class Services:
 
     async def close(self) -> None:
         """Safe to call twice."""
+        for watch in self._watches.values():
+            watch.close()
         if self._disk_watch is not None:
             self._disk_watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -187,11 +200,6 @@ class Services:
             if self.network:
                 await remove_network(self.network)
                 self.network = ""
-
-
-async def _running(made: str) -> bool:
-    facts = await call("inspect a container", lambda: client().inspect_container(made))
-    return bool(facts["State"]["Running"])
 
 
 def _create_network(label: str) -> str:

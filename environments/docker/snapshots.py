@@ -8,22 +8,59 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from functools import partial
 from typing import Any
 
+from trellis.environments.capture.forking import finished
 from trellis.environments.docker.engine import COMMIT_TIMEOUT_S, OWNER, call, client, labels
+from trellis.environments.docker.isolation import check_holes, host_folders
+from trellis.environments.environment import EnvironmentFault
 
 REPOSITORY = "trellis-snapshot"
 
 
-async def commit(container: str, label: str) -> str:
-    """Make an image of what a container holds now; its id. The container stands still meanwhile.
+@contextlib.asynccontextmanager
+async def paused(containers: Iterable[str]) -> AsyncIterator[None]:
+    """None of them writes anything meanwhile.
 
     Raises:
-        EnvironmentFault: the engine could not do it.
+        EnvironmentFault: one is gone.
+    """
+    from docker.errors import APIError
+
+    held: list[str] = []
+
+    def pause(container: str) -> None:
+        try:
+            client().pause(container)
+            held.append(container)
+        except APIError as error:
+            if error.status_code != 409:  # it has ended
+                raise
+
+    async def go_on() -> None:
+        for container in held:
+            with contextlib.suppress(EnvironmentFault):  # it was removed meanwhile
+                await call("go on with a container", partial(client().unpause, container))
+
+    try:
+        for container in containers:
+            await finished(call("pause a container", partial(pause, container)))
+        yield
+    finally:
+        await finished(go_on())
+
+
+async def commit(container: str, label: str, disk_mb: int) -> str:
+    """Make an image of what a container that is paused, or has ended, holds; its id.
+
+    Raises:
+        EnvironmentFault: the engine could not do it, or its files, with the holes filled, would fill the host's disk.
     """
 
     def run() -> str:
+        check_holes(host_folders(client().inspect_container(container)), disk_mb)
         tag, marks = secrets.token_hex(8), {"Labels": labels(label)}
         made = client(COMMIT_TIMEOUT_S).commit(container, REPOSITORY, tag, conf=marks)
         return str(made["Id"])

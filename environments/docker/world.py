@@ -42,6 +42,8 @@ class DockerEnvironment(ForkingEnvironment):
         self._label = label
         self._container = str(container["Id"])
         self._services = services
+        if services is not None:
+            services.on_event = self._happened
         self._disk = DiskLimit(self, container)
         self.origin: tuple[str, ...] = ()
         """The images of the snapshot that this world was started from."""
@@ -52,14 +54,11 @@ class DockerEnvironment(ForkingEnvironment):
 
     async def _snapshot(self, shells: Mapping[str, str]) -> Snapshot:
         running = (await self.channel.request("running")).header["running"]
-        await self._disk.check_holes()
-        if self._services is None:
-            image, beside = await snapshots.commit(self._container, self._label), {}
-        else:
-            running += self._services.left_out()
-            async with self._services.paused():
-                image = await snapshots.commit(self._container, self._label)
-                beside = await self._services.commit(self._label)
+        services, disk_mb = self._services, self.spec.resources.disk_mb
+        async with snapshots.paused((self._container, *(services.containers if services is not None else ()))):
+            image = await snapshots.commit(self._container, self._label, disk_mb)
+            beside = {} if services is None else await services.commit(self._label)
+        running += () if services is None else services.left_out()
         data = {"image": image, "services": beside, "shells": shells}
         return Snapshot("docker", image, data, left_out=tuple(running))
 
@@ -94,7 +93,7 @@ async def start(
         build = project.agent.build if project else _dockerfile(spec)
         ground = await images.ready(own, build, spec, label)
         image = await images.prepare(spec, label, ground, partial(_enter, on_event=on_event))
-    services = None if project is None else Services(project, spec, label)
+    services = None if project is None else Services(project, spec, label, on_event)
     try:
         network = alias = ""
         if services is not None and project is not None:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent, indent
@@ -422,21 +422,33 @@ async def test_a_service_that_never_becomes_ready(
 
 
 @docker_needed
+@pytest.mark.parametrize("files", ["can be read from here", "cannot"])
+@pytest.mark.parametrize("where", ["/tmp", "/data"])
 async def test_a_service_that_fills_the_disk_is_killed(
-    docker: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    docker: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: str, where: str
 ) -> None:
-    monkeypatch.setattr("trellis.environments.docker.services.DISK_CHECK_S", 0.5)
-    fill = "bash -c 'for i in 1 2 3 4; do head -c 40000000 /dev/zero > /tmp/$$i; done; sleep 600'"
+    if files == "cannot":
+        if where == "/data":
+            pytest.skip("volumes are only counted where the engine's files can be read")
+        monkeypatch.setattr("trellis.environments.docker.services.host_folders", lambda _: [])
+        monkeypatch.setattr("trellis.environments.docker.services.DISK_CHECK_S", 0.5)
+    (tmp_path / "Dockerfile").write_text("ARG TRELLIS_BASE\nFROM $TRELLIS_BASE\nUSER root\nVOLUME /data\n")
+    fill = f"for i in 1 2 3 4; do head -c 40000000 /dev/zero > {where}/$$i; done"
+    command = f"bash -c 'until getent hosts agent; do sleep 0.1; done; {fill}; sleep 600'"
     label = f"{LABEL}/fills"
     idle = "idle: {image: trellis-base, command: sleep 600}"
-    spec = project(tmp_path, f'db: {{image: trellis-base, command: "{fill}"}}\n{idle}')
-    world = await replace(spec, resources=Resources(disk_mb=100)).start(label=label)
-    for _ in range(100):
-        states = {c["Config"]["Hostname"]: c["State"]["Running"] for c in await facts(label)}
-        if not states["db"]:
-            break
-        await asyncio.sleep(0.1)
+    spec = project(tmp_path, f'db: {{build: ., command: "{command}"}}\n{idle}')
+    told: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+    world = await replace(spec, resources=Resources(disk_mb=100)).start(
+        label=label, on_event=lambda kind, facts: told.put_nowait(facts) if kind == "limit.disk" else None
+    )
+    async with asyncio.timeout(60):
+        facts_of_limit = await told.get()
+        while (states := {c["Config"]["Hostname"]: c["State"]["Running"] for c in await facts(label)})["db"]:
+            await asyncio.sleep(0.1)
     assert states == {"agent": True, "db": False, "idle": True}
+    assert (facts_of_limit["service"], facts_of_limit["disk_mb"]) == ("db", 100)
+    assert facts_of_limit["used_mb"] >= 100
     await world.close()
 
 

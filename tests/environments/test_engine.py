@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from trellis.environments import content, describe
-from trellis.environments.docker import container, dockerfile, engine, images, snapshots
+from trellis.environments.docker import container, dockerfile, engine, images, isolation, snapshots
 from trellis.environments.docker.compose import Project, Service
 from trellis.environments.docker.dockerfile import BUILDING
 from trellis.environments.docker.services import Services
-from trellis.environments.environment import EnvironmentFault, EnvironmentSpec
+from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, Resources, ignore
 
 LABEL = f"test-{os.getpid()}/engine"
 FROM_BASE = "ARG TRELLIS_BASE\nFROM $TRELLIS_BASE\n"
@@ -109,13 +109,13 @@ async def test_a_commit_may_take_longer_than_other_calls(
         if request.startswith("GET /version"):
             reply(writer, '{"ApiVersion": "1.41"}')
         else:
-            await asyncio.sleep(2)
+            await asyncio.sleep(2 if "/commit" in request or "slow" in request else 0)
             reply(writer, '{"Id": "made"}')
 
     async with engine_that(answers, tmp_path, monkeypatch):
-        assert await snapshots.commit("some-container", LABEL) == "made"
+        assert await snapshots.commit("some-container", LABEL, 100) == "made"
         with pytest.raises(EnvironmentFault, match="timed out"):
-            await engine.call("inspect a container", lambda: engine.client().inspect_container("some-container"))
+            await engine.call("inspect a container", lambda: engine.client().inspect_container("slow"))
 
 
 # --- whoever waits is cancelled ---
@@ -190,11 +190,34 @@ async def test_one_service_that_cannot_be_removed_does_not_keep_the_others(monke
 
     monkeypatch.setattr("trellis.environments.docker.services.remove_container", remove)
     monkeypatch.setattr("trellis.environments.docker.services.remove_network", remove)
-    services = Services(Project("compose.yaml", Service("agent"), ()), EnvironmentSpec(), LABEL)
+    services = Services(Project("compose.yaml", Service("agent"), ()), EnvironmentSpec(), LABEL, ignore)
     services._containers, services.network = {"a": "first", "b": "second"}, "network"
     with pytest.raises(EnvironmentFault, match="could not remove"):
         await services.close()
     assert removed == ["second", "network"]
+
+
+# --- snapshots ---
+
+
+@docker_needed
+async def test_holes_are_looked_for_while_nothing_can_be_written(docker: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    label, paused, check_holes = f"{LABEL}/holes", list[bool](), isolation.check_holes
+
+    def check(*arguments: Any) -> None:
+        mine = {"label": f"{engine.LABEL}={label}"}
+        paused.extend("Paused" in found["Status"] for found in engine.client().containers(filters=mine))
+        check_holes(*arguments)
+
+    monkeypatch.setattr(snapshots, "check_holes", check)
+    world = await EnvironmentSpec(kind="docker", resources=Resources(disk_mb=20)).start(label=label)
+    await world.exec("truncate -s 15M one two three")
+    with pytest.raises(EnvironmentFault, match="cannot be captured"):
+        await world.snapshot()
+    assert (await world.exec("rm two; echo goes on")).stdout == b"goes on\n"
+    await (await world.snapshot()).release()
+    await world.close()
+    assert paused == [True, True]
 
 
 # --- builds ---
