@@ -227,6 +227,14 @@ def forgotten(known: set[str]) -> list[Path]:
     ]
 
 
+def forget(path: Path) -> None:
+    """Remove a lock file unless somebody has come to use or build meanwhile."""
+    lock = _try_lock(path.stem, path.suffix[1:], fcntl.LOCK_EX)
+    if lock is not None:
+        path.unlink(missing_ok=True)
+        os.close(lock)
+
+
 def _free(path: Path) -> bool:
     lock = _try_lock(path.stem, path.suffix[1:], fcntl.LOCK_EX)
     if lock is not None:

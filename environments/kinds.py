@@ -59,10 +59,11 @@ async def resolve_kind(spec: EnvironmentSpec) -> str:
     Raises:
         EnvironmentUnavailable: only docker can provide it, and it is not here or not asked for.
     """
-    wanted = "Dockerfile" if spec.dockerfile else "Compose file" if spec.compose else ""
+    wanted = "from a Dockerfile" if spec.dockerfile else "from a Compose file" if spec.compose else ""
+    wanted = wanted or (f"with runtime {spec.runtime}" if spec.runtime else "")
     if spec.kind != "auto":
         if wanted and spec.kind != "docker":
-            raise EnvironmentUnavailable(f"a world from a {wanted} needs docker, not {spec.kind}")
+            raise EnvironmentUnavailable(f"a world {wanted} needs docker, not {spec.kind}")
         return spec.kind
     if not wanted:
         return "sandbox" if await _docker_reason(spec.image) else "docker"
@@ -71,7 +72,7 @@ async def resolve_kind(spec: EnvironmentSpec) -> str:
     try:
         await engine.call("connect", engine.client)
     except EnvironmentFault as fault:
-        raise EnvironmentUnavailable(f"a world from a {wanted} needs docker: {fault}") from None
+        raise EnvironmentUnavailable(f"a world {wanted} needs docker: {fault}") from None
     return "docker"
 
 
@@ -149,10 +150,10 @@ async def release(snapshot: Snapshot) -> None:
 async def _docker_reason(image: str) -> str:
     """Why there is no docker world; empty if there is."""
     from trellis.environments.docker import engine
-    from trellis.environments.docker.base_image import base_image_name
+    from trellis.environments.docker.dockerfile import base_image
 
     try:
-        await engine.call("inspect an image", lambda: engine.find_image(image or base_image_name()))
+        await engine.call("inspect an image", lambda: engine.find_image(base_image(image)))
     except EnvironmentFault as fault:
         return str(fault)
     return ""

@@ -53,9 +53,11 @@ async def find_unowned() -> list[Leftover]:
     from trellis.environments.sandbox.built_layers import LayerCache
 
     found: list[Leftover] = []
-    known: set[str] = set()
-    with suppress(EnvironmentUnavailable):
+    try:
         known = {thing.key for thing in await ImageCache().find()}
+    except EnvironmentUnavailable:  # which locks are those of images is not known then
+        return []
+    with suppress(EnvironmentUnavailable):
         remains = await engine.call("list images", dockerfile.remains)
         found = [Leftover("build remains", "engine", image) for image, key in remains if not built.being_built(key)]
     with suppress(EnvironmentUnavailable):
@@ -69,12 +71,12 @@ async def remove(leftovers: Sequence[Leftover]) -> None:
     Raises:
         EnvironmentFault: the engine could not remove something; everything else is gone.
     """
-    from trellis.environments import store
+    from trellis.environments import built, store
     from trellis.environments.docker import engine
 
     async def remove_one(left: Leftover) -> None:
         if left.place == "store" and left.what == "lock":
-            Path(left.id).unlink(missing_ok=True)
+            built.forget(Path(left.id))
         elif left.place == "store":
             await asyncio.to_thread(store.remove, Path(left.id))
         elif left.what == "container":

@@ -130,6 +130,8 @@ class _Reader:
             def construct_mapping(self, node: Any, deep: bool = False) -> Any:
                 seen = set()
                 for key, _ in node.value:
+                    if not isinstance(key, yaml.ScalarNode):
+                        raise yaml.constructor.ConstructorError(None, None, "expected a text as key", key.start_mark)
                     if key.value in seen:
                         raise yaml.constructor.ConstructorError(None, None, f"{key.value} twice", key.start_mark)
                     seen.add(key.value)

@@ -193,7 +193,7 @@ def _find() -> list[built.Built]:
             if other != image and len(its) < len(layers[image]) and layers[image][: len(its)] == its
         ]
         size = facts[image]["Size"] - max(below, default=0)
-        for name in tags[image]:
+        for name in (tag for tag in tags[image] if tag.startswith(f"{REPOSITORY}:")):
             key = name.partition(":")[2]
             began = datetime.fromisoformat(facts[image]["Created"]).timestamp()
             found.append(built.Built(key, name, size, built.last_used(key, began)))

@@ -140,6 +140,8 @@ WRONG = {
     "services: {agent: {image: i}, b: {image: i, healthcheck: {interval: soon}}}": "expected a duration such as 1m30s",
     "services: {agent: {image: i}, b: {image: i, healthcheck: {test: [curl]}}}": "a list that begins with CMD",
     "services: {agent: {image: i}, '-b': {image: i}}": "service -b: expected a name",
+    "services: {a: {image: i, ? [x, y] : z}}": "not YAML: expected a text as key",
+    "? {x: y}\n: z\n": "not YAML: expected a text as key",
 }  # fmt: skip
 
 

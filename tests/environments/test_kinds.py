@@ -260,3 +260,13 @@ def test_the_sandbox_of_an_ordinary_user(sandbox: None, public_folder: Path) -> 
         ['base']
     """
     assert said.stdout.split() == expected.split()
+
+
+async def test_a_runtime_is_docker_s() -> None:
+    with pytest.raises(EnvironmentUnavailable, match="a world with runtime runsc needs docker, not sandbox"):
+        await kinds.resolve_kind(EnvironmentSpec(kind="sandbox", runtime="runsc"))
+
+
+@pytest.mark.docker
+async def test_auto_knows_the_base_image_by_its_name(docker: None) -> None:
+    assert await kinds.resolve_kind(EnvironmentSpec(image="trellis-base")) == "docker"
