@@ -162,7 +162,7 @@ async def _docker_reason(image: str) -> str:
 async def _docker_weaknesses() -> str:
     from trellis.environments.docker import engine, isolation
 
-    facts = await engine.call("tell about itself", isolation.engine_facts)
+    facts = await engine.call("tell about itself", isolation.engine_info)
     return "; ".join(isolation.weaknesses(facts))
 
 

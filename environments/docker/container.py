@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from trellis.environments.built import BUILD_TIMEOUT_S
 from trellis.environments.docker.engine import call, client, labels, scratch_folder
-from trellis.environments.docker.isolation import engine_facts, host_config
+from trellis.environments.docker.isolation import engine_info, host_config
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, Files
 from trellis.environments.guest.program import guest_program
 from trellis.environments.network.egress import PORTAL
@@ -33,7 +33,7 @@ def create(spec: EnvironmentSpec, label: str, facts: Mapping[str, Any], network:
     `network` is a private network that it joins as `alias`; otherwise it has what the spec says.
     """
     host = {
-        **host_config(spec, engine_facts()),
+        **host_config(spec, engine_info()),
         **(private(network) if network else {}),
         **(_through_the_portal() if spec.allow else {}),
     }

@@ -25,14 +25,14 @@ COUNT_INSIDE_S = 5.0
 
 
 @functools.cache
-def engine_facts() -> Mapping[str, Any]:
+def engine_info() -> Mapping[str, Any]:
     """What the engine says about itself, asked once."""
     facts: Mapping[str, Any] = client().info()
     return facts
 
 
 def host_config(spec: EnvironmentSpec, engine: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of the SDK's `create_host_config`; `engine` are its `engine_facts`.
+    """The arguments of the SDK's `create_host_config`; `engine` are its `engine_info`.
 
     The engine's own masked paths and system call filter stay in force, and nothing of the host is mounted.
 

@@ -20,7 +20,7 @@ from trellis.environments.docker.engine import (
     remove_network,
 )
 from trellis.environments.docker.images import Image
-from trellis.environments.docker.isolation import engine_facts, host_config, host_folders, processes_of
+from trellis.environments.docker.isolation import engine_info, host_config, host_folders, processes_of
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, OnEvent
 from trellis.environments.usage import Usage
 from trellis.environments.watch import Watch, facts_of, limit_of
@@ -82,7 +82,7 @@ class Services:
     def _create(self, service: Service, image: Image) -> str:
         from docker.types import LogConfig
 
-        host = host_config(self._spec, engine_facts())
+        host = host_config(self._spec, engine_info())
         logged = LogConfig(type="json-file", config={"max-size": "1m", "max-file": "1"})
         host.update(container.private(self.network), auto_remove=False, log_config=logged, init=service.init)
         made = client().create_container(
