@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 
-from trellis.environments.docker import container, images, snapshots
+from trellis.environments.docker import container, images
 from trellis.environments.docker.compose import Condition, Project, Service
 from trellis.environments.docker.engine import (
     LABEL,
@@ -164,13 +164,9 @@ class Services:
     # --- snapshots ---
 
     @property
-    def containers(self) -> Sequence[str]:
-        return tuple(self._containers.values())
-
-    async def commit(self, label: str) -> dict[str, str]:
-        """Capture the files of each, as images of a label, while they are paused: service -> image."""
-        disk_mb = self._spec.resources.disk_mb
-        return {name: await snapshots.commit(made, label, disk_mb) for name, made in self._containers.items()}
+    def containers(self) -> Mapping[str, str]:
+        """service -> container"""
+        return self._containers
 
     def left_out(self) -> tuple[str, ...]:
         """What no snapshot captures, one line each."""

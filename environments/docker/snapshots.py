@@ -52,20 +52,28 @@ async def paused(containers: Iterable[str]) -> AsyncIterator[None]:
         await finished(go_on())
 
 
-async def commit(container: str, label: str, disk_mb: int) -> str:
-    """Make an image of what a container that is paused, or has ended, holds; its id.
+async def commit(containers: Iterable[str], label: str, disk_mb: int) -> list[str]:
+    """Make images of what containers that are paused, or have ended, hold: an id for each; none stays if one fails.
 
     Raises:
         EnvironmentFault: the engine could not do it, or its files, with the holes filled, would fill the host's disk.
     """
 
-    def run() -> str:
+    def run(container: str) -> str:
         check_holes(host_folders(client().inspect_container(container)), disk_mb)
         tag, marks = secrets.token_hex(8), {"Labels": labels(label)}
         made = client(COMMIT_TIMEOUT_S).commit(container, REPOSITORY, tag, conf=marks)
         return str(made["Id"])
 
-    return await call("commit a container", run, COMMIT_TIMEOUT_S)
+    images: list[str] = []
+    try:
+        for container in containers:
+            images.append(await call("commit a container", partial(run, container), COMMIT_TIMEOUT_S))
+    except BaseException:
+        for image in images:
+            await release(image)
+        raise
+    return images
 
 
 async def release(image: str) -> None:

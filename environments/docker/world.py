@@ -54,12 +54,12 @@ class DockerEnvironment(ForkingEnvironment):
 
     async def _snapshot(self, shells: Mapping[str, str]) -> Snapshot:
         running = (await self.channel.request("running")).header["running"]
-        services, disk_mb = self._services, self.spec.resources.disk_mb
-        async with snapshots.paused((self._container, *(services.containers if services is not None else ()))):
-            image = await snapshots.commit(self._container, self._label, disk_mb)
-            beside = {} if services is None else await services.commit(self._label)
-        running += () if services is None else services.left_out()
-        data = {"image": image, "services": beside, "shells": shells}
+        services = {} if self._services is None else self._services.containers
+        containers = (self._container, *services.values())
+        async with snapshots.paused(containers):
+            image, *beside = await snapshots.commit(containers, self._label, self.spec.resources.disk_mb)
+        running += () if self._services is None else self._services.left_out()
+        data = {"image": image, "services": dict(zip(services, beside, strict=True)), "shells": shells}
         return Snapshot("docker", image, data, left_out=tuple(running))
 
     async def _fork_from(self, snapshot: Snapshot) -> DockerEnvironment:

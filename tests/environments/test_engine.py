@@ -18,6 +18,7 @@ from trellis.environments.docker import container, dockerfile, engine, images, i
 from trellis.environments.docker.compose import Project, Service
 from trellis.environments.docker.dockerfile import BUILDING
 from trellis.environments.docker.services import Services
+from trellis.environments.docker.world import DockerEnvironment
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, Resources, ignore
 
 LABEL = f"test-{os.getpid()}/engine"
@@ -113,9 +114,20 @@ async def test_a_commit_may_take_longer_than_other_calls(
             reply(writer, '{"Id": "made"}')
 
     async with engine_that(answers, tmp_path, monkeypatch):
-        assert await snapshots.commit("some-container", LABEL, 100) == "made"
+        assert await snapshots.commit(["some-container"], LABEL, 100) == ["made"]
         with pytest.raises(EnvironmentFault, match="timed out"):
             await engine.call("inspect a container", lambda: engine.client().inspect_container("slow"))
+
+
+@docker_needed
+async def test_of_captures_that_belong_together_all_stay_or_none(docker: None) -> None:
+    label = f"{LABEL}/together"
+    world = await EnvironmentSpec(kind="docker").start(label=label)
+    assert isinstance(world, DockerEnvironment)
+    with pytest.raises(EnvironmentFault, match="commit a container"):
+        await snapshots.commit([world._container, "no-such-container"], label, 100)
+    assert {left.what for left in await engine.labelled(label, dead_only=False)} == {"container"}
+    await world.close()
 
 
 # --- whoever waits is cancelled ---
