@@ -18,6 +18,7 @@ from trellis.environments.network.egress import PORTAL
 from trellis.environments.variables import INTERPRETER_ENV, SYSTEM_PATH
 
 WORKDIR = "/work"
+HOST = "trellis"
 NO_NAMESERVER = "127.0.0.1"
 """Inside a container of a private network, where nobody listens: the engine's resolver there answers the names of its
 network and would hand every other to the host's."""
@@ -35,13 +36,16 @@ def create(spec: EnvironmentSpec, label: str, facts: Mapping[str, Any], network:
     host = {
         **host_config(spec, engine_info()),
         **(private(network) if network else {}),
+        **(
+            {"extra_hosts": {HOST: "127.0.0.1"}} if not network and spec.network == "none" else {}
+        ),  # none does it itself
         **(_through_the_portal() if spec.allow else {}),
     }
     container = client().create_container(
         facts["Id"],
         command=["-I", "-S", "-c", guest_program()],
         entrypoint=["python3"],
-        hostname=alias or "trellis",
+        hostname=alias or HOST,
         working_dir=workdir_of(facts),
         stdin_open=True,  # attached and open once: when this process dies, the guest sees the end of its input
         environment={},

@@ -219,7 +219,7 @@ def _show_etc(root: Path, jail: Jail) -> None:
         f"root:x:0:0:root:/root:/usr/sbin/nologin\nagent:x:{INSIDE_UID}:{INSIDE_UID}::/home/agent:/bin/bash\n"
     )
     (etc / "group").write_text(f"root:x:0:\nagent:x:{INSIDE_UID}:\n")
-    (etc / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
+    (etc / "hosts").write_text("127.0.0.1 localhost trellis\n::1 localhost\n")
     (etc / "hostname").write_text("trellis\n")
     if jail.nameserver:
         (etc / "resolv.conf").write_text(f"nameserver {jail.nameserver}\n")

@@ -157,6 +157,15 @@ async def test_pip_works(isolated: str, outside: Internet, events: Events) -> No
     assert {facts["way"] for what, facts in events if what == "network.allowed"} == {"direct", "proxy"}
 
 
+async def test_a_world_knows_its_own_name(isolated: str, events: Events) -> None:
+    """Servers and clusters ask for it; it is nothing to be asked outside."""
+    asks = "import socket; print(socket.gethostbyname(socket.gethostname()), socket.getfqdn())"
+    for allow in ((), (f"{HOST}:80",)):
+        async with world_of(isolated, events, *allow) as world:
+            assert (await world.exec(["python3", "-c", asks])).text == "127.0.0.1 localhost\n"
+    assert events == []
+
+
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     if not shutil.which("openssl"):

@@ -272,6 +272,39 @@ async def test_no_network_but_the_worlds_own(browse: Browsing) -> None:
     assert text.startswith('"in"')
 
 
+OWN_BUILD = """
+import os
+from playwright.sync_api import sync_playwright
+with sync_playwright() as p:
+    whole = p.chromium.executable_path
+shell = whole.replace("chromium-", "chromium_headless_shell-")
+shell = shell.replace("chrome-linux64/chrome", "chrome-headless-shell-linux64/chrome-headless-shell")
+for path in (whole, shell):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        file.write('#!/bin/sh\\necho "$0" >> used\\nexec $(command -v chromium) "$@"\\n')
+    os.chmod(path, 0o755)
+"""
+"""Playwright's own build cannot be fetched here: Debian's stands in for it, where Playwright looks."""
+
+
+async def test_playwrights_own_build_is_taken_where_it_is() -> None:
+    need_chromium()
+    spec = EnvironmentSpec(
+        kind="sandbox",
+        files=SPEC_FILES,
+        env={SERVER: "python3 serve.py", "PLAYWRIGHT_BROWSERS_PATH": "/workspace/browsers"},
+        resources=Resources(memory_mb=1200),
+    )
+    world = await spec.start(label="test/browser")
+    made = await world.exec(["python3", "-c", OWN_BUILD], timeout_s=60)
+    assert made.ok, made.stderr
+    browse = Browsing(world, make())
+    assert "calm" in await browse.show("<p>calm</p>", "calm")
+    assert "chrome-headless-shell" in (await world.exec("cat $(find / -name used 2>/dev/null)")).text
+    await world.close()
+
+
 async def test_the_proxy_of_a_network_policy_is_the_way_out() -> None:
     need_chromium()
     proxy = {

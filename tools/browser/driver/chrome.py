@@ -18,6 +18,8 @@ EXECUTABLES = (
     "/usr/bin/chromium-browser",
     "/usr/bin/google-chrome",
 )
+BESIDE = "driver/package/.local-browsers"
+"""Where Playwright keeps its own build if it is told to keep it with its package, which every world can see."""
 FLAGS = (
     "--no-sandbox",  # the world is the sandbox, and forbids the user namespaces of which Chromium would make its own
     "--no-first-run",
@@ -27,6 +29,7 @@ FLAGS = (
     "--disable-crash-reporter",
     "--disable-background-networking",
     "--disable-component-update",
+    "--component-updater=url-source=http://127.0.0.1:9/",  # some builds ask all the same
     "--disable-domain-reliability",
     "--disable-sync",
     "--disable-gpu",
@@ -75,23 +78,30 @@ class Chrome:
         if sys.version_info < (3, 11):  # noqa: UP036 - of the world, which need not be ours
             raise NoBrowser("the browser needs Python 3.11 or later where the world runs")
         try:
+            import playwright
             from playwright.async_api import Error, async_playwright
         except ImportError as error:
             raise NoBrowser(
                 f"the browser needs the Python package playwright where the world runs ({error}): "
                 "install the extra `browser`, or take an image that has it"
             ) from None
-        playwright = await async_playwright().start()
+        if os.path.isdir(os.path.join(os.path.dirname(playwright.__file__), BESIDE)):  # noqa: PTH112, PTH118, PTH120
+            os.environ.setdefault("PLAYWRIGHT_BROWSERS_PATH", "0")
+        driver = await async_playwright().start()
+        own = os.path.exists(driver.chromium.executable_path)  # noqa: PTH110
         system = next((path for path in EXECUTABLES if os.access(path, os.X_OK)), None)
-        own = playwright.chromium.executable_path
-        if system is None and not os.path.exists(own):  # noqa: PTH110
+        if system is None and not own:
             raise NoBrowser(
-                "the browser needs Chromium where the world runs: install the package `chromium`, "
-                "or Playwright's own build with `playwright install chromium`"
+                "the browser needs Chromium where the world runs: install the package `chromium`, or Playwright's own "
+                "build beside its package with `PLAYWRIGHT_BROWSERS_PATH=0 playwright install chromium`"
             )
         try:
-            browser = await playwright.chromium.launch(
-                executable_path=system, headless=True, args=list(FLAGS), handle_sigint=False, timeout=60_000
+            browser = await driver.chromium.launch(
+                executable_path=None if own else system,
+                headless=True,
+                args=list(FLAGS),
+                handle_sigint=False,
+                timeout=60_000,
             )
         except Error as error:
             raise NoBrowser(f"Chromium does not start: {str(error).strip()[-1500:]}") from None
