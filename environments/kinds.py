@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import sys
 from contextlib import suppress
@@ -35,9 +36,20 @@ class KindFacts:
 
 def places() -> dict[str, str]:
     """The module with `start` and `release` of every kind of world: those of installed packages, and ours."""
+    return _of_packages(tuple(sys.path)) | MODULES
+
+
+@functools.cache
+def _of_packages(search_path: tuple[str, ...]) -> dict[str, str]:
+    """Asked once for a search path, because it reads what every installed package says of itself."""
     from importlib.metadata import entry_points
 
-    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)} | MODULES
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+
+
+def modules_of_packages() -> list[Any]:
+    """The modules of the kinds that are not ours."""
+    return [module_of(kind) for kind in places() if kind not in MODULES]
 
 
 def module_of(kind: str) -> Any:

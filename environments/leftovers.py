@@ -12,14 +12,14 @@ from typing import Literal
 
 from trellis.environments.environment import EnvironmentFault, EnvironmentUnavailable
 
-Place = Literal["engine", "store"]
 What = Literal["container", "network", "snapshot", "build remains", "world", "lock"]
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
     what: What
-    place: Place
+    place: str
+    """"engine", "store", or the kind of another package."""
     id: str
     """The engine's, or the path of a file or folder."""
     label: str = ""
@@ -34,8 +34,12 @@ async def find(label: str, *, dead_only: bool) -> list[Leftover]:
     """
     from trellis.environments import store
     from trellis.environments.docker import engine
+    from trellis.environments.kinds import modules_of_packages
 
     found: list[Leftover] = []
+    for module in modules_of_packages():
+        if ask := getattr(module, "leftovers", None):
+            found += await ask(label, dead_only=dead_only)
     if sys.platform.startswith("linux"):
         with suppress(EnvironmentUnavailable):
             folders = await asyncio.to_thread(lambda: list(store.labelled(label, dead_only=dead_only)))
@@ -73,9 +77,12 @@ async def remove(leftovers: Sequence[Leftover]) -> None:
     """
     from trellis.environments import built, store
     from trellis.environments.docker import engine
+    from trellis.environments.kinds import module_of
 
     async def remove_one(left: Leftover) -> None:
-        if left.place == "store" and left.what == "lock":
+        if left.place not in ("engine", "store"):
+            await module_of(left.place).remove(left)
+        elif left.place == "store" and left.what == "lock":
             built.forget(Path(left.id))
         elif left.place == "store":
             await asyncio.to_thread(store.remove, Path(left.id))

@@ -63,6 +63,7 @@ async def test_a_kind_of_another_package(tmp_path: Path, monkeypatch: pytest.Mon
 from dataclasses import replace
 from trellis.environments import local
 from trellis.environments.environment import EnvironmentSpec
+from trellis.environments.leftovers import Leftover
 
 class TheirEnvironment(local.LocalEnvironment):
     async def snapshot(self):
@@ -79,6 +80,14 @@ async def start(spec, *, label, snapshot=None, on_event=None):
 
 async def release(snapshot):
     await local.release(replace(snapshot, kind="local"))
+
+crashed = ["a machine of theirs", "another"]
+
+async def leftovers(label, *, dead_only):
+    return [Leftover("world", "theirs", name, label) for name in crashed]
+
+async def remove(left):
+    crashed.remove(left.id)
 """
     )
     package = tmp_path / "their_package-1.dist-info"
