@@ -104,9 +104,10 @@ class Snapshot:
     """The files of a world at one moment, from which others can be forked.
 
     Captured: files, folders, symlinks, their modes and owners below the world's writable places, deletions, holes in
-    sparse files; and of each open shell that is not running a command its working folder, variables, functions, aliases
-    and options: `open_shell` with the same name goes on with them in a fork. Not captured: processes and what they hold
-    in memory. `data` belongs to the kind of environment that made it and can be written as JSON.
+    sparse files (docker's layers fill them); and of each open shell that is not running a command its working folder,
+    variables, functions, aliases and options: `open_shell` with the same name goes on with them in a fork.
+    Not captured: processes and what they hold in memory. `data` belongs to the kind of environment that made it and
+    can be written as JSON.
     """
 
     kind: str
