@@ -34,8 +34,11 @@ FIRST_PRIVATE_FD = 64
 """Below it are the descriptors that commands expect."""
 REQUEST_BYTES = 1 << 20
 DESCRIPTORS = 16
-CHANGED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ)
-"""What the guest or Python itself handles in another way than a program expects to find it."""
+CHANGED_SIGNALS = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGQUIT,
+)  # fmt: skip
+"""What the guest, Python itself, or however Trellis was started (`nohup`, `&` in a script) handles in another way than
+a program expects to find it."""
 
 
 class _Kill(BaseException):

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import signal
 from collections.abc import AsyncIterator, Mapping
 from typing import cast
 
@@ -81,6 +82,20 @@ async def test_everything_bash_can_tell_travels(world: World) -> None:
     assert after.output == before.output
     assert after.output.startswith(b"/deep/er|/old\n")
     assert after.output.count(b"\n") > 100
+
+
+async def test_what_whoever_started_trellis_ignores_is_not_ignored_inside(kind: Kind) -> None:
+    """Under `nohup`, or behind an `&` in a script, worlds are the same."""
+    ours = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGQUIT)}
+    try:
+        world = await EnvironmentSpec(kind=kind).start(label=LABEL)
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+    ask = "read _ mask < <(grep SigIgn /proc/self/status); echo $((16#$mask & 2#101))"
+    assert (await world.exec(["bash", "-c", ask])).stdout == b"0\n"
+    assert (await (await world.open_shell()).run(f"{ask}; trap -p")).output == b"0\n"
+    await world.close()
 
 
 async def test_being_asked_changes_nothing(world: World) -> None:
