@@ -6,7 +6,9 @@ import asyncio
 import base64
 import json
 import os
-import signal
+import shlex
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from typing import cast
 
@@ -84,18 +86,27 @@ async def test_everything_bash_can_tell_travels(world: World) -> None:
     assert after.output.count(b"\n") > 100
 
 
-async def test_what_whoever_started_trellis_ignores_is_not_ignored_inside(kind: Kind) -> None:
-    """Under `nohup`, or behind an `&` in a script, worlds are the same."""
-    ours = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGQUIT)}
-    try:
-        world = await EnvironmentSpec(kind=kind).start(label=LABEL)
-    finally:
-        for number, handler in ours.items():
-            signal.signal(number, handler)
-    ask = "read _ mask < <(grep SigIgn /proc/self/status); echo $((16#$mask & 2#101))"
-    assert (await world.exec(["bash", "-c", ask])).stdout == b"0\n"
-    assert (await (await world.open_shell()).run(f"{ask}; trap -p")).output == b"0\n"
+WHAT_IS_IGNORED = """
+import asyncio, sys
+from trellis.environments.environment import EnvironmentSpec
+
+async def main():
+    world = await EnvironmentSpec(kind=sys.argv[1]).start(label=sys.argv[2])
+    ask = "grep SigIgn /proc/self/status"
+    print((await world.exec(ask)).text + (await (await world.open_shell()).run(ask)).output.decode())
     await world.close()
+
+asyncio.run(main())
+"""
+
+
+def test_what_whoever_started_trellis_ignores_is_not_ignored_inside(kind: Kind) -> None:
+    """Under `nohup`, or behind an `&` in a script, worlds are the same."""
+    asked = [sys.executable, "-c", WHAT_IS_IGNORED, kind, f"{LABEL}/ignored"]
+    script = f"trap '' HUP QUIT; {shlex.join(asked)}"
+    said = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, timeout=120).stdout
+    masks = [int(line.split()[1], 16) for line in said.splitlines() if line]
+    assert [mask & 0b101 for mask in masks] == [0, 0]
 
 
 async def test_being_asked_changes_nothing(world: World) -> None:
