@@ -11,12 +11,12 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from trellis.models.messages import Media, Part
-from trellis.models.model import GenerateConfig, ModelRequestError
+from trellis.models.model import Effort, GenerateConfig, ModelRequestError
 from trellis.models.retry import RetryPolicy, TransientError, passes, retry_after_s, with_retries
 
 
@@ -44,7 +44,7 @@ class ClientOptions(BaseModel):
     """For calls that do not say; the provider decides by default."""
     max_output_tokens: int | None = Field(default=None, gt=0)
     """For calls that do not say."""
-    reasoning_effort: Literal["minimal", "low", "medium", "high"] | None = None
+    reasoning_effort: Effort | None = None
     """For calls that do not say; the provider decides by default."""
 
     @property

@@ -23,6 +23,8 @@ from trellis.trajectories.log import SCHEMA, Event, Log, LogError, encode
 
 INLINE_LIMIT = 32 * 1024
 """Longer payloads (characters of JSON) go to a blob."""
+_RARE = ("tier", "retries", "throttles", "cached", "dropped")
+"""Members of a reply that are written where they say something."""
 
 
 class ReplayMismatch(Exception):
@@ -180,6 +182,7 @@ class Recorder:
             "generate.done", branch, begun=seq, message=name, stop_reason=reply.stop_reason,
             usage=reply.usage.to_json(), cost_usd=reply.cost_usd,
             latency_s=round(reply.latency_s, 6), waited_s=round(reply.waited_s, 6),
+            **{name: value for name in _RARE if (value := getattr(reply, name))},
         )  # fmt: skip
         return reply, False
 
@@ -208,6 +211,8 @@ class Recorder:
             cost_usd=done["cost_usd"],
             latency_s=done["latency_s"],
             waited_s=done["waited_s"],
+            dropped=tuple(done.get("dropped", ())),
+            **{name: done[name] for name in _RARE if name in done and name != "dropped"},
         )
 
     def _write_message(self, branch: str, message: Message) -> str:
