@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from trellis.models.client import Answer, ClientOptions, Endpoint, Key, raw_item, unsupported
+from trellis.models.client import Answer, ClientOptions, Endpoint, raw_item, unsupported
+from trellis.models.keys import Key
 from trellis.models.messages import Document, Image, Media, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from trellis.models.model import GenerateConfig, ModelRequestError, Reply, StopReason, ToolSpec, Usage
 from trellis.models.options import parse_options
@@ -72,8 +73,8 @@ class Anthropic:
     ) -> Reply:
         """See `Model.generate`. Anthropic's interface takes no temperature: asking for one is an error."""
         request = self._request(messages, tools, self._options.complete(config))
-        answer = await self._endpoint.send(lambda client: client.messages.with_raw_response.create(**request))
-        return self._reply(answer)
+        answer = await self._endpoint.send(lambda client: client.messages.with_streaming_response.create(**request))
+        return answer.refusal() if answer.declined else self._reply(answer)
 
     # --- to the wire ---
 
@@ -160,14 +161,8 @@ class Anthropic:
             parts = (Text(self._endpoint.one_line(said or "(the request was declined)")),)
         usage = _usage(body.get("usage") or {})
         standard = (body.get("usage") or {}).get("service_tier") in (None, "standard")
-        return Reply(
-            Message("assistant", parts),
-            stop_reason,
-            usage,
-            cost_usd(self.name, usage) if standard else None,
-            answer.latency_s,
-            answer.waited_s,
-        )
+        cost = cost_usd(self.name, usage) if standard else None
+        return answer.reply(Message("assistant", parts), stop_reason, usage, cost)
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:

@@ -19,9 +19,9 @@ class Entry(NamedTuple):
 
 
 _CATALOG: Mapping[str, Entry] = {
-    "openai/*": Entry("trellis.models.openai:OpenAI", "OpenAI's models (Responses API); OPENAI_API_KEY"),
+    "openai/*": Entry("trellis.models.openai.responses:OpenAI", "OpenAI's models (Responses API); OPENAI_API_KEY"),
     "openai-compatible/*": Entry(
-        "trellis.models.openai_compatible:OpenAICompatible",
+        "trellis.models.openai.compatible:OpenAICompatible",
         "any server that speaks Chat Completions; -M base_url=http://...",
     ),
     "anthropic/*": Entry("trellis.models.anthropic:Anthropic", "Anthropic's models (Messages API); ANTHROPIC_API_KEY"),

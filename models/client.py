@@ -6,18 +6,25 @@ import asyncio
 import base64
 import importlib
 import json
-import os
-import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trellis.models.messages import Media, Part
-from trellis.models.model import Effort, GenerateConfig, ModelRequestError
-from trellis.models.retry import RetryPolicy, TransientError, passes, retry_after_s, with_retries
+from trellis.models import sse
+from trellis.models.failures import Declined, Failures, is_error
+from trellis.models.keys import Key
+from trellis.models.messages import Media, Message, Part, Text
+from trellis.models.model import Effort, GenerateConfig, ModelRequestError, Reply, StopReason, Usage
+from trellis.models.retry import RetryPolicy, TransientError, with_retries
+from trellis.models.sse import Assembler, Event
+
+_GRACE_S = 5.0
+"""How long a stream may stay open after the mark of its end: a server that forgets to close it holds nobody up."""
+_STREAM_TYPES = ("text/event-stream", "application/vnd.amazon.eventstream")
 
 
 class ClientOptions(BaseModel):
@@ -30,8 +37,15 @@ class ClientOptions(BaseModel):
     """Where the server listens; the provider's own address by default."""
     api_key_env: str | None = None
     """Name of the environment variable that holds the key, for example OPENAI_API_KEY."""
-    timeout_s: float = Field(default=600.0, gt=0)
+    stream: bool = True
+    """Have answers streamed, so that a stall is noticed. A server that answers in one piece all the same is
+    understood."""
+    timeout_s: float = Field(default=1800.0, gt=0)
     """Deadline of one attempt, from connecting to the last byte."""
+    stall_timeout_s: float = Field(default=300.0, gt=0)
+    """Deadline between two pieces of a stream, and before the first. OpenAI may be silent for as long as it reasons,
+    and a server that does not stream is silent until its answer is whole: give those more. Without `stream` only
+    `timeout_s` counts."""
     connect_timeout_s: float = Field(default=10.0, gt=0)
     """Deadline of connecting."""
     retry_budget_s: float = Field(default=600.0, ge=0)
@@ -63,21 +77,44 @@ class ClientOptions(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The JSON document that a provider answered with, exactly as it was sent. Times in seconds."""
+    """What a provider answered, and what it took to get it. Times in seconds."""
 
     body: Mapping[str, Any]
+    """The JSON document exactly as it was sent, whether in one piece or in a stream."""
     latency_s: float
     waited_s: float
+    headers: Mapping[str, str] = field(default_factory=dict)
+    retries: int = 0
+    declined: str = ""
+    """What the provider said when it turned the request down on policy grounds; `body` is empty then."""
+
+    def reply(
+        self,
+        message: Message,
+        stop_reason: StopReason,
+        usage: Usage = Usage(),
+        cost_usd: float | None = None,
+        tier: str = "",
+    ) -> Reply:
+        """What a client makes of it."""
+        return Reply(message, stop_reason, usage, cost_usd, self.latency_s, self.waited_s, tier, self.retries)
+
+    def refusal(self) -> Reply:
+        """What `declined` is for a scaffold."""
+        return self.reply(Message("assistant", (Text(self.declined),)), "refusal")
 
 
-class Declined(Exception):
-    """The provider turned the request down on policy grounds: a refusal, not an error."""
-
-
-Post = Callable[[Any], Awaitable[Any]]
-"""Sends one request with the SDK's client, through its `with_raw_response`."""
+Call = Callable[[Any], AbstractAsyncContextManager[Any]]
+"""Sends one request with the SDK's client, through its `with_streaming_response`."""
 Check = Callable[[Mapping[str, Any]], None]
 """Raises `TransientError`, `Declined` or `ModelRequestError` for a body that reports a failure under HTTP 200."""
+Events = Callable[[Any, AsyncIterator[bytes]], AsyncIterator[Event]]
+"""Makes events of the bytes of a stream; given the SDK's client too, which may know how (`sse_events` does not need
+it)."""
+
+
+def sse_events(client: Any, chunks: AsyncIterator[bytes]) -> AsyncIterator[Event]:
+    return sse.events(chunks)
 
 
 class Endpoint:
@@ -94,35 +131,47 @@ class Endpoint:
         client: str,
         key: Key,
         options: ClientOptions,
-        refusal_codes: frozenset[str] = frozenset(),
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        events: Events = sse_events,
     ) -> None:
+        """`client` is the SDK's class, constructed with the options' address and deadlines and with `arguments`, which
+        are the key alone by default."""
         self.name = name
         """The model's name; every message begins with it."""
         self._sdk_name, self._client_name = sdk, client
         self._key = key
         self._options = options
-        self._refusal_codes = refusal_codes
+        self._arguments = {"api_key": key.value or "none"} if arguments is None else arguments
+        self._events = events
+        self._failures = Failures(name, key)
         self._client: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def send(self, post: Post, check: Check = lambda body: None) -> Answer:
-        """Post until there is an answer that passes `check`.
+    async def send(
+        self, call: Call, assembler: Callable[[], Assembler] | None = None, check: Check = lambda body: None
+    ) -> Answer:
+        """Call until there is an answer that passes `check`; a streamed one is put together by an `assembler`.
 
         Raises:
-            Declined: on policy grounds.
             ModelRequestError: the request can never succeed as it is.
             ModelFault: the retry budget is spent.
         """
-        started = time.monotonic()
+        started, attempts = time.monotonic(), 0
         client = self._connect()
 
-        async def attempt() -> Mapping[str, Any]:
-            body = await self._attempt(post, client)
-            check(body)
-            return body
+        async def attempt() -> tuple[Mapping[str, Any], Mapping[str, str], str]:
+            nonlocal attempts
+            attempts += 1
+            try:
+                body, headers = await self._attempt(client, call, assembler)
+                check(body)
+            except Declined as declined:
+                return {}, {}, str(declined)
+            return body, headers, ""
 
-        body, waited_s = await with_retries(attempt, self._options.retry_policy, self.name)
-        return Answer(body, time.monotonic() - started, waited_s)
+        (body, headers, declined), waited_s = await with_retries(attempt, self._options.retry_policy, self.name)
+        return Answer(body, time.monotonic() - started, waited_s, headers, attempts - 1, declined)
 
     async def close(self) -> None:
         """Close the connections. The next request opens new ones."""
@@ -131,111 +180,104 @@ class Endpoint:
             await client.close()
 
     def one_line(self, text: object) -> str:
-        """Text of a provider in one line, without control characters, keys or excess."""
-        clean = re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]+|\s+", " ", self._key.redact(str(text))).strip()
-        return clean if len(clean) <= 300 else f"{clean[:300]}..."
+        """See `Key.one_line`."""
+        return self._key.one_line(text)
+
+    def failure(self, error: Mapping[str, Any]) -> Exception:
+        """The exception for an error object that a body under HTTP 200 contains."""
+        return self._failures.of_event(error)
 
     def _connect(self) -> Any:
         """The SDK's client. Its connections belong to the event loop that opened them: another loop gets another."""
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:
-            sdk, options = self._sdk(), self._options
+            sdk, options = importlib.import_module(self._sdk_name), self._options
+            silence_s = options.stall_timeout_s if options.stream else options.timeout_s
             self._loop = loop
             self._client = getattr(sdk, self._client_name)(
-                api_key=self._key.value or "none",
+                **self._arguments,
                 base_url=options.base_url,
-                timeout=sdk.Timeout(options.timeout_s, connect=options.connect_timeout_s),
+                timeout=sdk.Timeout(options.timeout_s, connect=options.connect_timeout_s, read=silence_s),
                 max_retries=0,
             )
         return self._client
 
-    def _sdk(self) -> Any:
-        return importlib.import_module(self._sdk_name)
-
-    async def _attempt(self, post: Post, client: Any) -> Mapping[str, Any]:
-        sdk, timeout_s = self._sdk(), self._options.timeout_s
-        try:
-            async with asyncio.timeout(timeout_s):
-                content: bytes = (await post(client)).http_response.content
-        except sdk.APIStatusError as error:
-            raise self._explain(error) from None
-        except (sdk.APITimeoutError, TimeoutError):
-            raise TransientError(f"no answer within {timeout_s:g} s") from None
-        except sdk.APIConnectionError as error:
-            raise TransientError(f"connection failed: {self.one_line(error.__cause__ or error)}") from None
-        try:
-            body = json.loads(content)
-        except ValueError:
-            body = None
-        if not isinstance(body, dict):
-            raise TransientError("the answer was not a JSON object (cut off, or sent by something in between)")
-        return body
-
-    def _explain(self, error: Any) -> Exception:
-        """An HTTP error as the exception that its status and code call for."""
-        status: int = error.status_code
-        detail = error_detail(error.body)
-        code = str(detail.get("code") or detail.get("type") or "")
-        said = self.one_line(detail.get("message") or error.message)
-        if code in self._refusal_codes:
-            return Declined(said)
-        advice = _ADVICE_BY_CODE.get(code)
-        if advice is None and passes(status):
-            return TransientError(f"HTTP {status}: {said}", retry_after_s(error.response.headers))
-        advice = advice or _ADVICE.get(status, "the request is wrong as it is")
-        return ModelRequestError(f"{self.name}: {advice.format(key=self._key.env)} (HTTP {status}: {said})")
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A secret that comes from the environment and does not appear in any text."""
-
-    env: str
-    value: str
-
-    def __repr__(self) -> str:
-        return f"Key({self.env})"
-
-    @classmethod
-    def read(cls, name: str, env: str) -> Key:
-        """The key in environment variable `env`, for the model `name`.
+    async def _attempt(
+        self, client: Any, call: Call, assembler: Callable[[], Assembler] | None
+    ) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+        """One request: the body of its answer, and the answer's headers.
 
         Raises:
-            ModelRequestError: the variable is not set.
+            TransientError, ModelRequestError, Declined: with the headers' advice in them.
         """
-        if value := os.environ.get(env, "").strip():
-            return cls(env, value)
-        raise ModelRequestError(
-            f"{name}: no key; set the environment variable {env}, or name another: -M api_key_env=..."
-        )
+        import httpx2
 
-    def redact(self, text: str) -> str:
-        """`text` without this key and without anything that looks like one (providers quote keys half masked)."""
-        text = text.replace(self.value, "[key]") if self.value else text
-        return re.sub(r"\b(sk|pk)-[\w*.-]{4,}", "[key]", text)
+        sdk, options = importlib.import_module(self._sdk_name), self._options
+        headers: Mapping[str, str] = {}
+        stream = assembler() if assembler else None
+        try:
+            async with asyncio.timeout(options.timeout_s) as deadline:
+                async with call(client) as response:
+                    headers = response.headers
+                    body = await self._body(client, response, stream, deadline)
+        except sdk.APIStatusError as error:
+            raise self._failures.of_response(
+                error.status_code, error.body, error.response.headers, error.message
+            ) from None
+        except (sdk.APIConnectionError, httpx2.HTTPError, TimeoutError) as error:
+            # What breaks after the mark of the end does no harm.
+            if stream is None or (body := stream.whole() or {}) == {}:
+                raise self._broken(error) from None
+        if is_error(body):
+            raise self._failures.of_event(body, headers)
+        return body, headers
+
+    async def _body(
+        self, client: Any, response: Any, stream: Assembler | None, deadline: asyncio.Timeout
+    ) -> Mapping[str, Any]:
+        """The body of an answer, in whichever way it is sent."""
+        if stream is None or not response.headers.get("content-type", "").startswith(_STREAM_TYPES):
+            return _json_object(await response.read())
+        loop, last, ending = asyncio.get_running_loop(), deadline.when() or 0.0, False
+        async for event in self._events(client, response.iter_bytes()):
+            if is_error(event):
+                raise self._failures.of_event(event, response.headers)
+            _feed(stream, event)
+            if ending or stream.whole() is not None:
+                ending = True
+                deadline.reschedule(min(last, loop.time() + _GRACE_S))
+        body = stream.whole()
+        if body is None:
+            raise TransientError("the stream ended before the answer was whole")
+        return body
+
+    def _broken(self, error: Exception) -> TransientError:
+        """The error for a connection that did not hold."""
+        import httpx2
+
+        cause = error.__cause__ or error
+        if isinstance(cause, httpx2.ReadTimeout) and self._options.stream:
+            return TransientError(f"nothing came for {self._options.stall_timeout_s:g} s")
+        if isinstance(cause, httpx2.TimeoutException | TimeoutError):
+            return TransientError(f"no answer within {self._options.timeout_s:g} s")
+        return TransientError(f"connection failed: {self.one_line(cause) or type(cause).__name__}")
 
 
-_ADVICE = {
-    401: "the key was not accepted; check {key}",
-    402: "the account cannot pay; check its billing",
-    403: "the key may not do this; check the rights of {key} and of its project",
-    404: "unknown model or address; check the model's name and base_url",
-    413: "the request is too large; send less",
-}
-_ADVICE_BY_CODE = {
-    "context_length_exceeded": "the conversation is longer than the model's context window; send less",
-    "insufficient_quota": "the account's quota is used up; check its plan and billing",
-    "billing_error": "the account cannot pay; check its billing",
-    "model_not_found": "unknown model; check its name and the rights of {key}",
-}
+def _feed(stream: Assembler, event: Event) -> None:
+    try:
+        stream.feed(event)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise TransientError(f"the stream is damaged: {type(error).__name__} {error} in an event") from None
 
 
-def error_detail(body: object) -> Mapping[str, Any]:
-    """The error object of an error body: both `{"error": {...}}` and the object itself occur."""
-    if isinstance(body, dict):
-        inner = body.get("error", body)
-        return inner if isinstance(inner, dict) else {"message": inner}
-    return {}
+def _json_object(content: bytes) -> Mapping[str, Any]:
+    try:
+        body = json.loads(content)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise TransientError("the answer was not a JSON object (cut off, or sent by something in between)")
+    return body
 
 
 def raw_item(part: Part, provider: str) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from trellis.models.catalog import close, load
 from trellis.models.model import Model
 
-from . import anthropic_wire, openai_wire
+from . import anthropic_wire, chat_wire, openai_wire
 from .loopback import Loopback
 
 FAST = {"retry_initial_wait_s": 0.001, "retry_max_wait_s": 0.01, "retry_budget_s": 30.0, "timeout_s": 20.0}
@@ -30,7 +30,7 @@ Connect = Callable[..., Any]
 PROVIDERS = {
     "openai": ("openai/gpt-5-mini", openai_wire.ResponsesServer),
     "anthropic": ("anthropic/claude-haiku-4-5", anthropic_wire.MessagesServer),
-    "openai-compatible": ("openai-compatible/some/model", openai_wire.ChatServer),
+    "openai-compatible": ("openai-compatible/some/model", chat_wire.ChatServer),
 }
 
 

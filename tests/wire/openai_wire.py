@@ -1,4 +1,4 @@
-"""OpenAI's two wire formats as a strict server speaks them: Responses, and Chat Completions."""
+"""OpenAI's Responses as a strict server speaks it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from openai.types.responses import FunctionToolParam, ResponseReasoningItemParam
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 from openai.types.responses.response_function_tool_call_param import ResponseFunctionToolCallParam
@@ -48,6 +47,11 @@ def data_url(url: str) -> bytes:
     return base64.b64decode(data, validate=True)
 
 
+def pieces(text: str, size: int = 5) -> list[str]:
+    """A text in the deltas of a stream."""
+    return [text[at : at + size] for at in range(0, len(text), size)]
+
+
 def digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -68,7 +72,8 @@ class ResponsesServer:
             check_key(request)
             if request.path != "/responses":
                 raise Rejected("Not found", 404)
-            return Response(self._answer(request.body, think(self._ask(request.body))))
+            answer = self._answer(request.body, think(self._ask(request.body)))
+            return Response(answer, events=events(answer) if request.body.get("stream") else ())
         except Rejected as rejected:
             return rejected.response
 
@@ -221,99 +226,27 @@ class ResponsesServer:
         }
 
 
-@dataclass
-class ChatServer:
-    """`POST /chat/completions`, as the specification has it, or (`sloppy`) as lesser servers do it."""
-
-    sloppy: bool = False
-    """No usage, no call ids, arguments as objects, content in pieces."""
-    reasoning_field: str = "reasoning_content"
-
-    def handle(self, request: Request) -> Response:
-        try:
-            if request.path != "/chat/completions":
-                raise Rejected("Not found", 404)
-            return Response(self._answer(request.body, think(self._ask(request.body))))
-        except Rejected as rejected:
-            return rejected.response
-
-    def _ask(self, body: JSON) -> Ask:
-        known(body, CompletionCreateParamsNonStreaming, "body")
-        ask = Ask(tools=[tool["function"]["name"] for tool in body.get("tools", ())], max_tokens=body.get("max_tokens"))
-        choice = body.get("tool_choice")
-        ask.tool_choice = choice["function"]["name"] if isinstance(choice, dict) else choice
-        ask.schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
-        open_calls: set[str] = set()
-        for message in body["messages"]:
-            if message["role"] != "tool" and open_calls:
-                raise Rejected(f"tool_call_ids did not have response messages: {sorted(open_calls)}")
-            match message["role"]:
-                case "assistant":
-                    calls = message.get("tool_calls", ())
-                    if not calls and not isinstance(message["content"], str):
-                        raise Rejected("Invalid value for 'content': expected a string, got null.")
-                    if not all(isinstance(call["function"]["arguments"], str) for call in calls):
-                        raise Rejected("Invalid type for 'arguments': expected a string.")
-                    open_calls = {call["id"] for call in calls}
-                    if len(open_calls) != len(calls):
-                        raise Rejected("Duplicate tool call ids.")
-                case "tool":
-                    if message["tool_call_id"] not in open_calls:
-                        raise Rejected("messages with role 'tool' must follow a message with 'tool_calls'.")
-                    open_calls.remove(message["tool_call_id"])
-                    ask.results.append(str(message["content"]))
-                case "user":
-                    self._user(message["content"], ask)
-                case "system" if isinstance(message["content"], str):
-                    pass
-                case other:
-                    raise Rejected(f"Invalid message with role {other}.")
-        if open_calls:
-            raise Rejected(f"tool_call_ids did not have response messages: {sorted(open_calls)}")
-        return ask
-
-    def _user(self, content: Any, ask: Ask) -> None:
-        if isinstance(content, str):
-            ask.turn(content)
-            return
-        text = "\n".join(piece["text"] for piece in content if piece["type"] == "text")
-        if not text.startswith("Images of"):  # the client's own message for images of tool results
-            ask.turn(text)
-        ask.images.extend(data_url(piece["image_url"]["url"]) for piece in content if piece["type"] == "image_url")
-
-    def _answer(self, body: JSON, thought: Thought) -> JSON:
-        stamp = digest(body)[:12]
-        message: JSON = {"role": "assistant", "content": thought.text or None, self.reasoning_field: "Hm."}
-        if thought.refuses:
-            message |= {"content": None, "refusal": thought.text}
-        if thought.calls:
-            message["tool_calls"] = [
-                {
-                    "id": f"call_{stamp}{n}",
-                    "type": "function",
-                    "function": {"name": name, "arguments": json.dumps(arguments)},
-                }
-                for n, (name, arguments) in enumerate(thought.calls)
-            ]
-        reason = "length" if thought.cut_off else "tool_calls" if thought.calls else "stop"
-        size, spent = len(json.dumps(body["messages"])) // 4 + 20, len(thought.text.split()) + 10
-        answer = {
-            "id": stamp,
-            "object": "chat.completion",
-            "created": 0,
-            "model": body["model"],
-            "choices": [{"index": 0, "message": message, "finish_reason": reason, "logprobs": None}],
-            "usage": {"prompt_tokens": size, "completion_tokens": spent, "total_tokens": size + spent},
-        }
-        return _sloppy(answer) if self.sloppy else answer
-
-
-def _sloppy(answer: JSON) -> JSON:
-    message = answer["choices"][0]["message"]
-    for call in message.get("tool_calls", ()):
-        del call["id"]
-        call["function"]["arguments"] = json.loads(call["function"]["arguments"])
-    if message.get("content"):
-        message["content"] = [{"type": "text", "text": message["content"]}]
-    finish = answer["choices"][0]["finish_reason"]
-    return {"choices": [{"message": message} | ({"finish_reason": finish} if finish == "length" else {})]}
+def events(response: JSON) -> list[JSON | str]:
+    """A response as it is streamed. Reasoning that is not done has other encrypted content than in the end."""
+    begun = {**response, "status": "in_progress", "output": [], "usage": None}
+    sent: list[JSON] = [{"type": "response.created", "response": begun}]
+    sent.append({"type": "response.in_progress", "response": begun})
+    for index, item in enumerate(response["output"]):
+        started = {**item, "status": "in_progress"}
+        started |= {"content": []} if item["type"] == "message" else {}
+        started |= {"encrypted_content": "unfinished", "summary": []} if item["type"] == "reasoning" else {}
+        started |= {"arguments": ""} if item["type"] == "function_call" else {}
+        at = {"item_id": item["id"], "output_index": index}
+        sent.append({"type": "response.output_item.added", "output_index": index, "item": started})
+        for number, content in enumerate(item.get("content") or ()):
+            kind, text = ("refusal", content["refusal"]) if "refusal" in content else ("output_text", content["text"])
+            inside = {**at, "content_index": number}
+            sent += [{"type": f"response.{kind}.delta", **inside, "delta": delta} for delta in pieces(text)]
+            sent.append({"type": f"response.{kind}.done", **inside, "text": text})
+        if item["type"] == "function_call":
+            kind = "response.function_call_arguments"
+            sent += [{"type": f"{kind}.delta", **at, "delta": delta} for delta in pieces(item["arguments"])]
+            sent.append({"type": f"{kind}.done", **at, "arguments": item["arguments"]})
+        sent.append({"type": "response.output_item.done", "output_index": index, "item": item})
+    sent.append({"type": f"response.{response['status']}", "response": response})
+    return [{**event, "sequence_number": number} for number, event in enumerate(sent)]

@@ -13,29 +13,22 @@ from typing import Any, Literal
 from trellis.models.client import (
     Answer,
     ClientOptions,
-    Declined,
     Endpoint,
-    Key,
     data_url,
     parse_arguments,
     raw_item,
     unsupported,
 )
+from trellis.models.keys import Key
 from trellis.models.messages import Document, Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
-from trellis.models.model import GenerateConfig, ModelRequestError, Reply, StopReason, ToolSpec, Usage
+from trellis.models.model import GenerateConfig, Reply, StopReason, ToolSpec, Usage
+from trellis.models.openai.streams import ResponsesAssembler
 from trellis.models.options import parse_options
 from trellis.models.prices import cost_usd
-from trellis.models.retry import TransientError
 
 PROVIDER = "openai"
 _WITHOUT_REASONING = ("gpt-3.5", "gpt-4", "chatgpt-4")
 """Models that reject `include: reasoning.encrypted_content`."""
-_REFUSALS = frozenset(
-    {"invalid_prompt", "bio_policy", "misalignment_policy_violation", "image_content_policy_violation"}
-)
-"""Error codes of the Responses API for prompts that it declines on policy grounds."""
-_PASSING = frozenset({"server_error", "rate_limit_exceeded", "vector_store_timeout"})
-"""Error codes of a response that failed after it was accepted, and may succeed if asked again."""
 
 
 class OpenAIOptions(ClientOptions):
@@ -59,7 +52,7 @@ class OpenAI:
         self._model = model
         self._options = parse_options(OpenAIOptions, options, self.name)
         key = Key.read(self.name, self._options.api_key_env or "OPENAI_API_KEY")
-        self._endpoint = Endpoint(self.name, "openai", "AsyncOpenAI", key, self._options, _REFUSALS)
+        self._endpoint = Endpoint(self.name, "openai", "AsyncOpenAI", key, self._options)
 
     def __repr__(self) -> str:
         return f"OpenAI({self._model!r})"
@@ -77,25 +70,16 @@ class OpenAI:
     ) -> Reply:
         """See `Model.generate`."""
         request = self._request(messages, tools, self._options.complete(config))
-        try:
-            answer = await self._endpoint.send(
-                lambda client: client.responses.with_raw_response.create(**request), self._check
-            )
-        except Declined as declined:
-            return Reply(Message("assistant", (Text(str(declined)),)), "refusal")
-        return self._reply(answer)
+        answer = await self._endpoint.send(
+            lambda client: client.responses.with_streaming_response.create(**request), ResponsesAssembler, self._check
+        )
+        return answer.refusal() if answer.declined else self._reply(answer)
 
     def _check(self, body: Mapping[str, Any]) -> None:
         """A response can fail although HTTP says 200."""
-        if body.get("status") in (None, "completed", "incomplete"):
-            return
-        error = body.get("error") or {"code": "server_error", "message": f"status {body['status']}"}
-        said = self._endpoint.one_line(f"{error.get('code')}: {error.get('message')}")
-        if error.get("code") in _REFUSALS:
-            raise Declined(said)
-        if error.get("code") in _PASSING:
-            raise TransientError(said)
-        raise ModelRequestError(f"{self.name}: the request is wrong as it is ({said})")
+        if body.get("status") not in (None, "completed", "incomplete"):
+            said = {"code": "server_error", "message": f"the response's status is {body['status']}"}
+            raise self._endpoint.failure(body.get("error") or said)
 
     # --- to the wire ---
 
@@ -106,6 +90,7 @@ class OpenAI:
             "model": self._model,
             "input": [item for message in messages for item in self._items(message)],
             "store": False,
+            "stream": self._options.stream,
         }
         if not self._model.startswith(_WITHOUT_REASONING):
             request["include"] = ["reasoning.encrypted_content"]
@@ -157,13 +142,11 @@ class OpenAI:
         parts = tuple(_part(item) for item in answer.body.get("output") or ())
         usage = _usage(answer.body.get("usage") or {})
         standard = answer.body.get("service_tier") in (None, "auto", "default")
-        return Reply(
+        return answer.reply(
             Message("assistant", parts),
             _stop_reason(answer.body, parts),
             usage,
             cost_usd(self.name, usage) if standard else None,
-            answer.latency_s,
-            answer.waited_s,
         )
 
 

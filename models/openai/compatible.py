@@ -14,15 +14,16 @@ from trellis.models.client import (
     Answer,
     ClientOptions,
     Endpoint,
-    Key,
     data_url,
     parse_arguments,
     raw_item,
     unsupported,
 )
+from trellis.models.keys import Key
 from trellis.models.messages import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from trellis.models.model import GenerateConfig, Reply, StopReason, ToolSpec, Usage
-from trellis.models.openai import json_schema
+from trellis.models.openai.responses import json_schema
+from trellis.models.openai.streams import ChatAssembler
 from trellis.models.options import parse_options
 from trellis.models.retry import TransientError
 from trellis.models.tokens import estimate_usage
@@ -76,9 +77,9 @@ class OpenAICompatible:
         """See `Model.generate`. The cost is unknown: these servers have no price list."""
         request = self._request(messages, tools, self._options.complete(config))
         answer = await self._endpoint.send(
-            lambda client: client.chat.completions.with_raw_response.create(**request), _check
+            lambda client: client.chat.completions.with_streaming_response.create(**request), ChatAssembler, _check
         )
-        return _reply(answer, messages, tools)
+        return answer.refusal() if answer.declined else _reply(answer, messages, tools)
 
     # --- to the wire ---
 
@@ -86,6 +87,8 @@ class OpenAICompatible:
         self, messages: Sequence[Message], tools: Sequence[ToolSpec], config: GenerateConfig
     ) -> dict[str, Any]:
         request: dict[str, Any] = {"model": self._model, "messages": self._messages(messages)}
+        if self._options.stream:
+            request |= {"stream": True, "stream_options": {"include_usage": True}}
         if tools:
             request["tools"] = [{"type": "function", "function": tool.to_json()} for tool in tools]
         if config.tool_choice:
@@ -171,7 +174,7 @@ def _reply(answer: Answer, messages: Sequence[Message], tools: Sequence[ToolSpec
     choice = answer.body["choices"][0]
     message = Message("assistant", tuple(_parts(choice["message"], turn=len(messages))))
     usage = _usage(answer.body.get("usage")) or estimate_usage(messages, message, tools)
-    return Reply(message, _stop_reason(choice, message), usage, None, answer.latency_s, answer.waited_s)
+    return answer.reply(message, _stop_reason(choice, message), usage)
 
 
 def _parts(message: Mapping[str, Any], turn: int) -> list[Part]:
