@@ -1,0 +1,103 @@
+"""What is lost when a conversation moves, and ids that no two calls share."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trellis.models.carry import CallIds, dropped, portable_id
+from trellis.models.messages import Audio, Part, Reasoning, Text, ToolCall, assistant, user
+
+LEGAL = re.compile(r"[a-zA-Z0-9_-]+")
+
+
+def of(provider: str, **item: Any) -> dict[str, Any]:
+    return {"provider": provider, "item": item}
+
+
+ITEMS: list[Part] = [
+    Reasoning("Hm.", of("anthropic", type="thinking", thinking="Hm.", signature="s")),
+    Reasoning("Hm.", of("anthropic", type="thinking", thinking="Hm.", signature="s")),
+    Reasoning("", of("anthropic", type="redacted_thinking", data="d")),
+    Text("The past.", of("anthropic", type="compaction", content="The past.", signature="s")),
+    ToolCall("toolu_1", "t", raw=of("anthropic", type="tool_use", id="toolu_1")),
+    Reasoning("", of("openai", type="reasoning", encrypted_content="e")),
+    Reasoning("", of("openai", type="compaction", encrypted_content="e")),
+    Text("Hello.", of("openai", type="message", id="msg_1")),
+    ToolCall("call_1", "t", raw=of("openai", type="function_call", id="fc_1", call_id="call_1")),
+    Audio(b"", "audio/wav", of("openai", id="audio_1")),
+    Reasoning("Hm.", of("openai-compatible", reasoning_content="Hm.")),
+    Reasoning("Hm."),
+]
+
+
+@pytest.mark.parametrize(
+    ("provider", "lines"),
+    [
+        (
+            "openai",
+            (
+                "2 signed thinking blocks of anthropic",
+                "1 redacted thinking block of anthropic",
+                "1 signature under a compaction of anthropic",
+                "1 reasoning text of openai-compatible",
+                "1 reasoning text",
+            ),
+        ),
+        (
+            "anthropic",
+            (
+                "1 encrypted reasoning item of openai",
+                "1 compaction item of openai",
+                "2 item ids of openai",
+                "1 audio reference of openai",
+                "1 reasoning text of openai-compatible",
+                "1 reasoning text",
+            ),
+        ),
+    ],
+)
+def test_one_line_for_each_kind(provider: str, lines: tuple[str, ...]) -> None:
+    assert dropped([user("Hello."), assistant(*ITEMS)], provider) == lines
+
+
+def test_nothing_is_lost_at_home() -> None:
+    assert dropped([user("Hello."), assistant(*ITEMS[:5])], "anthropic") == ()
+
+
+@given(st.lists(st.tuples(st.text(max_size=6), st.integers(0, 12)), unique=True, max_size=30))
+def test_ids_never_collide(calls: list[tuple[str, int]]) -> None:
+    names = [portable_id(*call) for call in calls]
+    assert len(set(names)) == len(names)
+    assert all(LEGAL.fullmatch(name) for name in names)
+
+
+@given(st.lists(st.text("aA1_-x:/ö", max_size=4), unique=True, max_size=60))
+def test_ids_of_few_characters_never_collide(ids: list[str]) -> None:
+    names = [portable_id(name, times) for name in ids for times in range(3)]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("name", ["toolu_01ABC", "call-7", "x", "fc_1", "x1"])
+def test_ids_that_are_fine_stay(name: str) -> None:
+    assert portable_id(name) == name
+
+
+@given(st.lists(st.text("ab:", min_size=1, max_size=2), max_size=12))
+def test_repeated_ids_are_different_calls_and_stay_the_same_as_the_conversation_grows(ids: list[str]) -> None:
+    def named(count: int) -> list[str]:
+        names = CallIds()
+        given = []
+        for name in ids[:count]:
+            given.append(names.call(name))
+            assert names.result(name) == given[-1]
+        return given
+
+    whole = named(len(ids))
+    assert len(set(whole)) == len(whole)
+    for count in range(len(ids)):
+        assert named(count) == whole[:count]
