@@ -24,7 +24,9 @@ _CATALOG: Mapping[str, Entry] = {
         "trellis.models.openai.compatible:OpenAICompatible",
         "any server that speaks Chat Completions; -M base_url=http://...",
     ),
-    "anthropic/*": Entry("trellis.models.anthropic:Anthropic", "Anthropic's models (Messages API); ANTHROPIC_API_KEY"),
+    "anthropic/*": Entry(
+        "trellis.models.anthropic.client:Anthropic", "Anthropic's models (Messages API); ANTHROPIC_API_KEY"
+    ),
     "offline/tabular": Entry(
         "trellis.models.offline.tabular:Tabular",
         "writes scikit-learn pipelines from a search space; no key, no network",

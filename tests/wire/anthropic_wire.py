@@ -1,167 +1,200 @@
-"""Anthropic's Messages format as a strict server speaks it."""
+"""Anthropic's Messages format as a strict server speaks it, in one piece and as a stream."""
 
 from __future__ import annotations
 
-import base64
 import json
 import re
+from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
 from anthropic.types import ToolParam
-from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
+from anthropic.types.message_count_tokens_params import MessageCountTokensParams
+from anthropic.types.message_create_params import MessageCreateParamsStreaming
 
+from .anthropic_blocks import Blocks, Rejected, known
+from .anthropic_cache import Cache, size, tokens
 from .brain import Ask, Thought, think
 from .loopback import JSON, Request, Response
 from .openai_wire import digest
 
 KEY = "sk-ant-test-0123456789abcdef"
-
-
-class Rejected(Exception):
-    """The request is wrong."""
-
-    def __init__(self, message: str, status: int = 400, kind: str = "invalid_request_error") -> None:
-        super().__init__(message)
-        self.response = Response({"type": "error", "error": {"type": kind, "message": message}}, status)
-
-
-def known(value: Any, typed_dict: Any, where: str) -> None:
-    if unknown := set(value) - typed_dict.__required_keys__ - typed_dict.__optional_keys__:
-        raise Rejected(f"{where}.{sorted(unknown)[0]}: Extra inputs are not permitted")
+_OLD = re.compile(r"claude-(3|haiku-4|sonnet-4|opus-4-[0-6])")
+"""Models that take a temperature."""
+_COMPACTION = "compact-2026-09-04"
 
 
 @dataclass
 class MessagesServer:
     """`POST /v1/messages`, with thinking whose signature must come back as it went out."""
 
-    signed: dict[str, str] = field(default_factory=dict)
-    """Thinking by signature."""
-    thought_before: set[str] = field(default_factory=set)
-    """Ids of tool calls that thinking led to."""
+    preserve: bool = False
+    """As newer models: thinking is taken back only where all that stood before it is as it was."""
+    window: int | None = None
+    """Tokens of input that it takes."""
+    cache: Cache = field(default_factory=Cache)
+    script: deque[JSON] = field(default_factory=deque)
+    """What the next answers have instead of what the mind says: members of the body."""
+    blocks: Blocks = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.blocks = Blocks(self.preserve)
 
     def handle(self, request: Request) -> Response:
         try:
             if request.headers.get("authorization") != f"Bearer {KEY}" or "anthropic-version" not in request.headers:
                 raise Rejected(f"invalid key {request.headers.get('authorization')}", 401, "authentication_error")
-            if request.path != "/v1/messages":
+            if request.path not in ("/v1/messages", "/v1/messages/count_tokens"):
                 raise Rejected("Not found", 404, "not_found_error")
-            return Response(self._answer(request.body, think(self._ask(request.body))))
+            betas = request.headers.get("anthropic-beta", "").split(",")
+            return self.answer(request.body, betas, counting=request.path.endswith("count_tokens"))
         except Rejected as rejected:
             return rejected.response
 
-    def _ask(self, body: JSON) -> Ask:
-        known(body, MessageCreateParamsNonStreaming, "body")
-        if "max_tokens" not in body:
+    def answer(self, body: JSON, betas: list[str], *, counting: bool = False) -> Response:
+        if len(json.dumps(body)) > 32 << 20:
+            raise Rejected("Request exceeds the maximum size", 413, "request_too_large")
+        body = dict(body)
+        compaction = body.pop("compaction", None) if _COMPACTION in betas else None
+        temperature = body.pop("temperature", None)
+        if temperature is not None and not _OLD.search(body["model"]):
+            raise Rejected("`temperature` is deprecated for this model.")
+        known(body, MessageCountTokensParams if counting else MessageCreateParamsStreaming, "body")
+        ask = self._ask(body, betas, counting=counting)
+        asked = size(body)
+        if counting:
+            return Response({"input_tokens": asked})
+        if self.window is not None and asked > self.window:
+            raise Rejected(f"prompt is too long: {asked} tokens > {self.window} maximum")
+        if self.window is not None and _OLD.search(body["model"]) and asked + body["max_tokens"] > self.window:
+            raise Rejected(
+                f"input length and `max_tokens` exceed context limit: {asked} + {body['max_tokens']} > {self.window}, "
+                "decrease input length or `max_tokens` and try again"
+            )
+        if compaction:
+            message = self._message(body, "compaction", [self.blocks.compact(body)])
+        else:
+            message = self._think(body, think(ask))
+        if self.script:
+            message |= self.script.popleft()
+        self.blocks.remember(body, message)
+        return Response(message, events=events(message) if body.get("stream") else ())
+
+    # --- the request ---
+
+    def _ask(self, body: JSON, betas: list[str], *, counting: bool) -> Ask:
+        if "max_tokens" not in body and not counting:
             raise Rejected("max_tokens: Field required")
-        for tool in body.get("tools", ()):
-            known(tool, ToolParam, "tools")
-        ask = Ask(tools=[tool["name"] for tool in body.get("tools", ())], max_tokens=body["max_tokens"])
+        names = [self._tool(tool) for tool in body.get("tools", ())]
+        if len(set(names)) < len(names):
+            raise Rejected("tools: Tool names must be unique.")
+        ask = Ask(tools=names, max_tokens=body.get("max_tokens"))
         choice = body.get("tool_choice", {"type": "auto"})
-        names = {"auto": None, "any": "required", "none": "none", "tool": choice.get("name")}
-        ask.tool_choice = names[choice["type"]]
+        ask.tool_choice = {"auto": None, "any": "required", "none": "none", "tool": choice.get("name")}[choice["type"]]
+        if choice["type"] == "tool" and choice["name"] not in names:
+            raise Rejected(f"tool_choice: Tool '{choice['name']}' not found in provided tools")
         ask.schema = body.get("output_config", {}).get("format", {}).get("schema")
+        self._thinking(body.get("thinking", {"type": "disabled"}), choice["type"], body.get("max_tokens"))
         for block in body.get("system", ()):
-            self._text(block)
-        self._read(body["messages"], ask)
+            if block["type"] != "text":
+                raise Rejected("system: Input should be a valid text block")
+            self.blocks.text(block)
+        self.cache.check(body)
+        self.blocks.read(body, ask, compactions=_COMPACTION in betas)
         return ask
 
-    def _read(self, messages: list[JSON], ask: Ask) -> None:
-        open_calls: list[str] = []
-        for number, message in enumerate(messages):
-            if message["role"] != ("user", "assistant")[number % 2]:
-                raise Rejected("messages: roles must alternate between user and assistant, beginning with user")
-            blocks = message["content"]
-            if not blocks:
-                raise Rejected(f"messages.{number}: content must not be empty")
-            if message["role"] == "assistant":
-                open_calls = self._assistant(blocks)
-            else:
-                self._user(blocks, open_calls, ask)
-                open_calls = []
-        if open_calls:
-            raise Rejected("tool_use ids were found without tool_result blocks immediately after")
+    def _thinking(self, thinking: JSON, choice: str, limit: int | None) -> None:
+        if thinking["type"] in ("enabled", "adaptive") and choice in ("any", "tool"):
+            raise Rejected("Thinking may not be enabled when tool_choice forces tool use.")
+        if thinking["type"] == "enabled":
+            if thinking["budget_tokens"] < 1024:
+                raise Rejected("thinking.enabled.budget_tokens: Input should be greater than or equal to 1024")
+            if limit is not None and limit <= thinking["budget_tokens"]:
+                raise Rejected("`max_tokens` must be greater than `thinking.budget_tokens`.")
 
-    def _assistant(self, blocks: list[JSON]) -> list[str]:
-        for block in blocks:
-            match block["type"]:
-                case "text":
-                    self._text(block)
-                case "thinking":
-                    if self.signed.get(block["signature"]) != block["thinking"]:
-                        raise Rejected("Invalid `signature` in `thinking` block")
-                case "redacted_thinking":
-                    if block["data"] != "opaque":
-                        raise Rejected("Invalid `data` in `redacted_thinking` block")
-                case "tool_use":
-                    if not re.fullmatch(r"[a-zA-Z0-9_-]+", block["id"]):
-                        raise Rejected("tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'")
-                    if not isinstance(block["input"], dict):
-                        raise Rejected("tool_use.input: Input should be a valid dictionary")
-                case other:
-                    raise Rejected(f"Input tag '{other}' is not expected in an assistant message")
-        calls = [block["id"] for block in blocks if block["type"] == "tool_use"]
-        if self.thought_before & set(calls) and blocks[0]["type"] not in ("thinking", "redacted_thinking"):
-            raise Rejected("Expected `thinking` or `redacted_thinking`, but found `tool_use`")
-        return calls
+    def _tool(self, tool: JSON) -> str:
+        known(tool, ToolParam, "tools")
+        if not re.fullmatch(r"[a-zA-Z0-9_-]{1,128}", tool["name"]):
+            raise Rejected("tools.name: String should match pattern '^[a-zA-Z0-9_-]{1,128}$'")
+        if tool["input_schema"].get("type") != "object":
+            raise Rejected("tools.input_schema.type: Input should be 'object'")
+        return str(tool["name"])
 
-    def _user(self, blocks: list[JSON], open_calls: list[str], ask: Ask) -> None:
-        results = [block for block in blocks if block["type"] == "tool_result"]
-        if blocks[: len(results)] != results or sorted(r["tool_use_id"] for r in results) != sorted(open_calls):
-            raise Rejected("every tool_use must have its tool_result at the beginning of the next message")
-        for result in results:
-            texts, images = self._contents(result["content"])
-            ask.results.append("\n".join(texts))
-            ask.images.extend(images)
-        if rest := blocks[len(results) :]:
-            texts, images = self._contents(rest)
-            ask.turn("\n".join(texts))
-            ask.images.extend(images)
+    # --- the answer ---
 
-    def _contents(self, blocks: list[JSON]) -> tuple[list[str], list[bytes]]:
-        texts = [self._text(block) for block in blocks if block["type"] == "text"]
-        sources = [block["source"] for block in blocks if block["type"] == "image"]
-        if len(texts) + len(sources) != len(blocks):
-            raise Rejected(f"Input tags {[block['type'] for block in blocks]} are not expected here")
-        return texts, [base64.b64decode(source["data"], validate=True) for source in sources]
-
-    def _text(self, block: JSON) -> str:
-        if not block["text"]:
-            raise Rejected("text content blocks must be non-empty")
-        return str(block["text"])
-
-    def _answer(self, body: JSON, thought: Thought) -> JSON:
+    def _think(self, body: JSON, thought: Thought) -> JSON:
         stamp = digest(body)[:12]
-        thinking = f"Hm, {stamp} – ünïcödé\n  spaces "
-        self.signed[signature := digest("secret", thinking)] = thinking
-        content: list[JSON] = [
-            {"type": "thinking", "thinking": thinking, "signature": signature},
-            {"type": "redacted_thinking", "data": "opaque"},
-        ]
+        said: list[JSON] = []
         if thought.text and not thought.refuses:
-            content.append({"type": "text", "text": thought.text, "citations": None})
+            said.append({"type": "text", "text": thought.text, "citations": None})
         for n, (name, arguments) in enumerate(thought.calls):
-            self.thought_before.add(f"toolu_{stamp}{n}")
-            content.append({"type": "tool_use", "id": f"toolu_{stamp}{n}", "name": name, "input": arguments})
+            said += [self.blocks.thinking(f"And now, {stamp}{n}.")] if n else []
+            call = {"type": "tool_use", "id": f"toolu_{stamp}{n}", "name": name, "input": arguments}
+            said.append({**call, "caller": {"type": "direct"}})
+        first = self.blocks.thinking(f"Hm, {stamp} – ünïcödé\n  spaces\u2028 ")
+        content = [first, {"type": "redacted_thinking", "data": "opaque"}, *said]
         reason = "max_tokens" if thought.cut_off else "tool_use" if thought.calls else "end_turn"
-        refusal = {"type": "refusal", "category": None, "explanation": thought.text}
-        size = len(json.dumps(body["messages"])) // 4 + 50
-        old = size // 2 if len(body["messages"]) > 1 else 0
+        if thought.refuses:
+            details = {"type": "refusal", "category": None, "explanation": thought.text}
+            return self._message(body, "refusal", []) | {"stop_details": details}
+        return self._message(body, reason, content)
+
+    def _message(self, body: JSON, reason: str, content: list[JSON]) -> JSON:
         return {
-            "id": f"msg_{stamp}",
+            "id": f"msg_{digest(body)[:12]}",
             "type": "message",
             "role": "assistant",
             "model": body["model"],
-            "content": [] if thought.refuses else content,
-            "stop_reason": "refusal" if thought.refuses else reason,
-            "stop_details": refusal if thought.refuses else None,
+            "content": content,
+            "stop_reason": reason,
+            "stop_details": None,
             "stop_sequence": None,
             "usage": {
-                "input_tokens": size - old,
-                "cache_read_input_tokens": old // 2,
-                "cache_creation_input_tokens": old - old // 2,
-                "output_tokens": len(thought.text.split()) + 40,
-                "output_tokens_details": {"thinking_tokens": 30},
+                **self.cache.usage(body),
+                "output_tokens": sum(map(tokens, content)),
+                "output_tokens_details": {
+                    "thinking_tokens": sum(tokens(b) for b in content if "thinking" in b["type"])
+                },
                 "service_tier": "standard",
             },
         }
+
+
+def events(message: JSON) -> list[JSON | str]:
+    """A message as a stream; a call's input may be text, which is then what was written of it before it was cut off."""
+    usage = {**message["usage"], "output_tokens": 1}
+    usage.pop("output_tokens_details", None)
+    began = {**message, "content": [], "stop_reason": None, "stop_details": None, "usage": usage}
+    sent: list[JSON | str] = [{"type": "message_start", "message": began}, {"type": "ping"}]
+    for index, block in enumerate(message["content"]):
+        empty, deltas = _pieces(block)
+        sent.append({"type": "content_block_start", "index": index, "content_block": empty})
+        sent += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
+        sent.append({"type": "content_block_stop", "index": index})
+    last = {name: message[name] for name in ("stop_reason", "stop_details", "stop_sequence")}
+    totals = {name: value for name, value in message["usage"].items() if name.startswith("output_tokens")}
+    return [*sent, {"type": "message_delta", "delta": last, "usage": totals}, {"type": "message_stop"}]
+
+
+def _pieces(block: JSON) -> tuple[JSON, list[JSON]]:
+    """How a block begins, and what is added to it."""
+
+    def split(text: str) -> list[str]:
+        return [text[at : at + 5] for at in range(0, len(text), 5)]
+
+    match block["type"]:
+        case "text":
+            return {**block, "text": ""}, [{"type": "text_delta", "text": piece} for piece in split(block["text"])]
+        case "thinking":
+            pieces: list[JSON] = [{"type": "thinking_delta", "thinking": piece} for piece in split(block["thinking"])]
+            signed = [{"type": "signature_delta", "signature": block["signature"]}] if block["signature"] else []
+            return {**block, "thinking": "", "signature": ""}, pieces + signed
+        case "tool_use":
+            given = block["input"]
+            written = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False) if given else ""
+            pieces = [{"type": "input_json_delta", "partial_json": piece} for piece in ["", *split(written)]]
+            return {**block, "input": {}}, pieces
+        case "compaction":
+            return {**block, "content": None}, [
+                {"type": "compaction_delta", "content": block["content"], "encrypted_content": None}
+            ]
+    return block, []

@@ -17,9 +17,7 @@ from trellis.models.messages import (
     Message,
     Reasoning,
     Text,
-    ToolCall,
     ToolResult,
-    assistant,
     message_from_json,
     message_to_json,
     system,
@@ -173,33 +171,6 @@ async def test_malformed_arguments_are_kept(connect: Connect, provider: str) -> 
     assert (got.arguments, got.malformed) == ({}, written)
 
 
-async def test_anthropic_turns(connect: Connect) -> None:
-    """Results of parallel calls stand together, empty text is left out, a late system message is the user's."""
-    wire = await connect("anthropic")
-    model = wire.load(cache=False)
-    calls = [ToolCall(f"call:{n}", "lookup", {"key": "x"}) for n in range(2)]
-    await model.generate(
-        [
-            system("One."),
-            system("Two."),
-            user("Go."),
-            assistant("", *calls),
-            *(ToolResult(call.id, "lookup", (Text(""),), is_error=n == 1).message for n, call in enumerate(calls)),
-            system("Hurry."),
-        ],
-        tools=[LOOKUP],
-    )
-    body = wire.loopback.requests[0].body
-    assert [block["text"] for block in body["system"]] == ["One.", "Two."]
-    assert [turn["role"] for turn in body["messages"]] == ["user", "assistant", "user"]
-    assert body["messages"][2]["content"] == [
-        {"type": "tool_result", "tool_use_id": "call_0", "content": []},
-        {"type": "tool_result", "tool_use_id": "call_1", "content": [], "is_error": True},
-        {"type": "text", "text": "Hurry."},
-    ]
-    assert "cache_control" not in body
-
-
 async def test_usage_by_class_and_cost(connect: Connect) -> None:
     """Classes do not overlap: OpenAI counts cached tokens among the input, Anthropic does not."""
     for provider in ("openai", "anthropic"):
@@ -207,7 +178,7 @@ async def test_usage_by_class_and_cost(connect: Connect) -> None:
         model = wire.load()
         reply = await model.generate(await first_turn(model), tools=[LOOKUP])
         assert reply.usage.cache_read > 0
-        assert reply.usage.input > 0
+        assert reply.usage.input + reply.usage.cache_write > 0
         stated = wire.loopback.responses[1].body["usage"]
         total_in = stated["input_tokens"]
         if provider == "anthropic":
@@ -231,19 +202,6 @@ async def test_options_fill_in_what_a_call_leaves_open(connect: Connect) -> None
     assert (by_option["temperature"], by_option["max_output_tokens"]) == (0.5, 100)
     assert by_option["reasoning"] == {"effort": "low", "summary": "auto"}
     assert (by_call["temperature"], by_call["max_output_tokens"], by_call["reasoning"]["effort"]) == (0.0, 50, "high")
-
-
-async def test_anthropic_options(connect: Connect) -> None:
-    wire = await connect("anthropic")
-    await wire.load(thinking=2048).generate([ASK], config=GenerateConfig(reasoning_effort="minimal"))
-    await wire.load(thinking="adaptive", max_output_tokens=99).generate([ASK])
-    first, second = (request.body for request in wire.loopback.requests)
-    assert first["thinking"] == {"type": "enabled", "budget_tokens": 2048}
-    assert first["output_config"] == {"effort": "low"}
-    assert first["cache_control"] == {"type": "ephemeral"}
-    assert (second["thinking"], second["max_tokens"]) == ({"type": "adaptive"}, 99)
-    with pytest.raises(ModelRequestError, match="takes no temperature"):
-        await wire.load(temperature=0.5).generate([ASK])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,60 @@
+"""Two things that hang on a request's beginning staying as it was: Anthropic's cache, and the thinking of its newer
+models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+Block = dict[str, Any]
+Turn = tuple[Literal["user", "assistant"], list[Block]]
+Ttl = Literal["5m", "1h"]
+
+_UNBOUND = re.compile(r"claude-(\d|instant|mythos-preview|[a-z]+-4\b|[a-z]+-5(?!-\d(?!\d)))")
+"""Models that take thinking back whatever stands before it: all up to Claude Opus 5, Sonnet 5, Fable 5 and Mythos 5
+("Preserved thinking", Anthropic's documentation, November 2026). It is a list of the past: newer ones check."""
+
+
+def binds_thinking(model: str) -> bool:
+    """Does this model reject thinking before which the conversation was edited?"""
+    return _UNBOUND.search(model) is None
+
+
+class Prefix:
+    """A digest of all that a request says, block by block: system prompt and tools, then the conversation."""
+
+    def __init__(self, system: Sequence[Block], tools: Sequence[Block]) -> None:
+        self._hash = hashlib.sha256(_canonical([system, tools]))
+
+    def add(self, role: str, block: Mapping[str, Any]) -> None:
+        self._hash.update(_canonical([role, block]))
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()[:16]
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def set_breakpoints(system: list[Block], tools: list[Block], turns: Sequence[Turn], ttl: Ttl) -> None:
+    """Mark where the server writes its cache, and where it looks for what an earlier request wrote; in place.
+
+    Four marks are allowed, and each finds what was written at most 20 blocks before it ("Prompt caching", Anthropic's
+    documentation), which one turn with ten parallel calls exceeds. So the marks stand where earlier requests of the
+    same conversation had theirs: at the end of tools and system prompt (shared by all tasks of an agent), of the first
+    user turn (shared by all attempts at a task, and by branches), of the last but one (the end of the request before
+    this one), and of the last. All have the same life: longer ones would have to stand before shorter ones.
+    """
+    mark = {"type": "ephemeral"} | ({"ttl": ttl} if ttl != "5m" else {})
+    ends = [system or tools, *_user_turns(turns)]
+    for blocks in {id(blocks): blocks for blocks in ends if blocks}.values():
+        blocks[-1] = {**blocks[-1], "cache_control": mark}
+
+
+def _user_turns(turns: Sequence[Turn]) -> list[list[Block]]:
+    said = [blocks for role, blocks in turns if role == "user"]
+    return [*said[:1], *said[-2:]]
