@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from trellis.models import sse
 from trellis.models.failures import Declined, Failures, is_error
 from trellis.models.keys import Key
+from trellis.models.limiter import limiter_of
+from trellis.models.limits import exhausted_s
 from trellis.models.messages import Media, Message, Part, Text
 from trellis.models.model import Effort, GenerateConfig, ModelRequestError, Reply, StopReason, Usage
 from trellis.models.retry import RetryPolicy, TransientError, with_retries
@@ -54,6 +56,9 @@ class ClientOptions(BaseModel):
     """Upper bound of the first wait before trying again; it doubles each time."""
     retry_max_wait_s: float = Field(default=60.0, ge=0)
     """Upper bound of one wait, unless the provider asks for a longer one."""
+    max_concurrency: int = Field(default=256, ge=1)
+    """Calls at a time with one key. Below it, the limit finds itself by what the provider takes; all agents and judges
+    of the process that use the same key at the same address share it."""
     temperature: float | None = None
     """For calls that do not say; the provider decides by default."""
     max_output_tokens: int | None = Field(default=None, gt=0)
@@ -63,7 +68,7 @@ class ClientOptions(BaseModel):
 
     @property
     def retry_policy(self) -> RetryPolicy:
-        return RetryPolicy(self.retry_budget_s, self.retry_initial_wait_s, self.retry_max_wait_s)
+        return RetryPolicy(self.retry_budget_s, self.retry_initial_wait_s, self.retry_max_wait_s, self.max_concurrency)
 
     def complete(self, config: GenerateConfig) -> GenerateConfig:
         """The configuration of a call, filled up with these options where it says nothing."""
@@ -85,6 +90,7 @@ class Answer:
     waited_s: float
     headers: Mapping[str, str] = field(default_factory=dict)
     retries: int = 0
+    throttles: int = 0
     declined: str = ""
     """What the provider said when it turned the request down on policy grounds; `body` is empty then."""
 
@@ -97,7 +103,8 @@ class Answer:
         tier: str = "",
     ) -> Reply:
         """What a client makes of it."""
-        return Reply(message, stop_reason, usage, cost_usd, self.latency_s, self.waited_s, tier, self.retries)
+        waiting = (self.latency_s, self.waited_s)
+        return Reply(message, stop_reason, usage, cost_usd, *waiting, tier, self.retries, self.throttles)
 
     def refusal(self) -> Reply:
         """What `declined` is for a scaffold."""
@@ -145,6 +152,7 @@ class Endpoint:
         self._arguments = {"api_key": key.value or "none"} if arguments is None else arguments
         self._events = events
         self._failures = Failures(name, key)
+        self._limiter = limiter_of(options.base_url or client, key.value)
         self._client: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -157,12 +165,10 @@ class Endpoint:
             ModelRequestError: the request can never succeed as it is.
             ModelFault: the retry budget is spent.
         """
-        started, attempts = time.monotonic(), 0
+        started = time.monotonic()
         client = self._connect()
 
         async def attempt() -> tuple[Mapping[str, Any], Mapping[str, str], str]:
-            nonlocal attempts
-            attempts += 1
             try:
                 body, headers = await self._attempt(client, call, assembler)
                 check(body)
@@ -170,8 +176,11 @@ class Endpoint:
                 return {}, {}, str(declined)
             return body, headers, ""
 
-        (body, headers, declined), waited_s = await with_retries(attempt, self._options.retry_policy, self.name)
-        return Answer(body, time.monotonic() - started, waited_s, headers, attempts - 1, declined)
+        tried = await with_retries(attempt, self._options.retry_policy, self.name, self._limiter)
+        (body, headers, declined), latency_s = tried.value, time.monotonic() - started
+        if used_up_s := exhausted_s(headers):  # the next call would be turned away
+            self._limiter.pause(min(used_up_s, self._options.retry_max_wait_s))
+        return Answer(body, latency_s, tried.waited_s, headers, tried.retries, tried.throttles, declined)
 
     async def close(self) -> None:
         """Close the connections. The next request opens new ones."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from trellis.models.keys import Key
+from trellis.models.limits import retry_after_s
 from trellis.models.model import ContextOverflow, ModelRequestError
-from trellis.models.retry import TransientError, passes, retry_after_s
+from trellis.models.retry import TransientError, passes
 
 
 class Declined(Exception):
@@ -46,7 +47,7 @@ class Failures:
             return ContextOverflow(f"{self.owner}: {_LONGER} ({quoted})")
         advice = next((_ADVICE_BY_CODE[code] for code in codes if code in _ADVICE_BY_CODE), None)
         if advice is None and passes(status):
-            return TransientError(quoted, retry_after_s(headers))
+            return TransientError(quoted, retry_after_s(headers), status)
         advice = advice or _ADVICE.get(status, "the request is wrong as it is")
         return ModelRequestError(f"{self.owner}: {advice.format(key=self.key.env)} ({quoted})")
 

@@ -30,16 +30,15 @@ class Flaky:
 
 async def test_no_fault_no_wait() -> None:
     attempt = Flaky()
-    answer, waited_s = await with_retries(attempt, QUICK, "m")
-    assert (answer, attempt.attempts) == ("answer", 1)
-    assert waited_s < 0.5
+    tried = await with_retries(attempt, QUICK, "m")
+    assert (tried.value, tried.retries, tried.throttles, attempt.attempts) == ("answer", 0, 0, 1)
 
 
 async def test_tries_again_until_it_works() -> None:
-    attempt = Flaky(TransientError("busy"), TransientError("busy", retry_after_s=0.05))
-    answer, waited_s = await with_retries(attempt, QUICK, "m")
-    assert (answer, attempt.attempts) == ("answer", 3)
-    assert waited_s >= 0.05
+    attempt = Flaky(TransientError("busy", status=503), TransientError("busy", 0.05, status=429))
+    tried = await with_retries(attempt, QUICK, "m")
+    assert (tried.value, tried.retries, tried.throttles, attempt.attempts) == ("answer", 2, 1, 3)
+    assert tried.waited_s >= 0.05
 
 
 @pytest.mark.parametrize("error", [ModelRequestError("wrong"), KeyError("bug")])
@@ -92,6 +91,31 @@ def test_lasting(status: int) -> None:
         ({"retry-after": "Mon, 23 Nov 2026 12:00:30 GMT"}, 30.0),
         ({"retry-after": "Mon, 23 Nov 2026 11:00:00 GMT"}, 0.0),
         ({"retry-after": "soon"}, None),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, 360.0),
+        ({"X-RateLimit-Remaining-Requests": "0", "x-ratelimit-reset-requests": "1h2m3.5s"}, 3723.5),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "20ms"}, 0.02),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "12"}, 12.0),
+        ({"x-ratelimit-remaining-requests": "3", "x-ratelimit-reset-requests": "6m0s"}, None),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "soon"}, None),
+        (
+            {
+                "anthropic-ratelimit-requests-remaining": "7",
+                "anthropic-ratelimit-requests-reset": "2026-11-23T13:00:00Z",
+                "anthropic-ratelimit-input-tokens-remaining": "0",
+                "anthropic-ratelimit-input-tokens-reset": "2026-11-23T12:00:40Z",
+                "anthropic-ratelimit-output-tokens-remaining": "0",
+                "anthropic-ratelimit-output-tokens-reset": "2026-11-23T12:00:20Z",
+            },
+            40.0,
+        ),
+        (
+            {
+                "retry-after": "3",
+                "anthropic-ratelimit-requests-remaining": "0",
+                "anthropic-ratelimit-requests-reset": "2026-11-23T13:00:00Z",
+            },
+            3.0,
+        ),
     ],
 )
 def test_retry_after(headers: dict[str, str], wait_s: float | None) -> None:
