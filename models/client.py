@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from trellis.models import sse
 from trellis.models.failures import Declined, Failures, is_error
@@ -21,6 +21,7 @@ from trellis.models.limiter import limiter_of
 from trellis.models.limits import exhausted_s
 from trellis.models.messages import Media, Message, Part, Text
 from trellis.models.model import Effort, GenerateConfig, ModelRequestError, Reply, StopReason, Usage
+from trellis.models.prices import Prices
 from trellis.models.retry import RetryPolicy, TransientError, with_retries
 from trellis.models.sse import Assembler, Event
 
@@ -59,12 +60,26 @@ class ClientOptions(BaseModel):
     max_concurrency: int = Field(default=256, ge=1)
     """Calls at a time with one key. Below it, the limit finds itself by what the provider takes; all agents and judges
     of the process that use the same key at the same address share it."""
+    prices: str | None = None
+    """A file of prices (TOML or JSON, written as the package's `prices.json`) whose rows stand in the place of the
+    package's, or beside them."""
     temperature: float | None = None
     """For calls that do not say; the provider decides by default."""
     max_output_tokens: int | None = Field(default=None, gt=0)
     """For calls that do not say."""
     reasoning_effort: Effort | None = None
     """For calls that do not say; the provider decides by default."""
+
+    @field_validator("prices")
+    @classmethod
+    def _readable(cls, file: str | None) -> str | None:
+        Prices.listed(file)
+        return file
+
+    @property
+    def price_list(self) -> Prices:
+        """What tokens cost, and how large models' windows are."""
+        return Prices.listed(self.prices)
 
     @property
     def retry_policy(self) -> RetryPolicy:

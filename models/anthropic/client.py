@@ -14,10 +14,10 @@ from trellis.models.anthropic.prefix import Block, Ttl, binds_thinking, set_brea
 from trellis.models.anthropic.streams import MessagesAssembler
 from trellis.models.client import Answer, ClientOptions, Endpoint
 from trellis.models.keys import Key
+from trellis.models.listed import Listed
 from trellis.models.messages import Message, Text
 from trellis.models.model import GenerateConfig, ModelRequestError, Reply, StopReason, TokenCount, ToolSpec, Usage
 from trellis.models.options import parse_options
-from trellis.models.prices import cost_usd
 from trellis.models.retry import TransientError
 
 _STOP_REASONS: Mapping[str, StopReason] = {
@@ -56,8 +56,10 @@ class MessagesOptions(ClientOptions):
         return thinking
 
 
-class MessagesModel:
+class MessagesModel(Listed):
     """A model that is reached through the Messages API, on whichever platform. Close it after use."""
+
+    _options: MessagesOptions
 
     def __init__(self, name: str, model: str, options: MessagesOptions, endpoint: Endpoint) -> None:
         self.name = name
@@ -191,7 +193,7 @@ class MessagesModel:
         return answer.reply(Message("assistant", parts), stop_reason, used, self._cost(used, tier), tier)
 
     def _cost(self, used: Usage, tier: str) -> float | None:
-        return None if tier else cost_usd(self.name, used)
+        return self._options.price_list.cost_usd(self.name, used, tier)
 
 
 def _together(first: Reply, second: Reply) -> Reply:

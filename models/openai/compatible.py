@@ -20,6 +20,7 @@ from trellis.models.client import (
     unsupported,
 )
 from trellis.models.keys import Key
+from trellis.models.listed import Listed
 from trellis.models.messages import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from trellis.models.model import GenerateConfig, Reply, StopReason, ToolSpec, Usage
 from trellis.models.openai.responses import json_schema
@@ -42,8 +43,10 @@ class CompatibleOptions(ClientOptions):
     """Send reasoning back in the field in which it came; some servers want it, some reject it."""
 
 
-class OpenAICompatible:
+class OpenAICompatible(Listed):
     """A model behind a server that speaks Chat Completions. Close it after use: `await model.close()`."""
+
+    _options: CompatibleOptions
 
     def __init__(self, model: str, **options: Any) -> None:
         """`model` is the server's name for it; for `options` see `CompatibleOptions`. A key is sent only if
@@ -74,12 +77,12 @@ class OpenAICompatible:
         tools: Sequence[ToolSpec] = (),
         config: GenerateConfig = GenerateConfig(),
     ) -> Reply:
-        """See `Model.generate`. The cost is unknown: these servers have no price list."""
+        """See `Model.generate`. The cost is unknown but with `-M prices=FILE`: these servers have no price list."""
         request = self._request(messages, tools, self._options.complete(config))
         answer = await self._endpoint.send(
             lambda client: client.chat.completions.with_streaming_response.create(**request), ChatAssembler, _check
         )
-        return answer.refusal() if answer.declined else _reply(answer, messages, tools)
+        return answer.refusal() if answer.declined else self._reply(answer, messages, tools)
 
     # --- to the wire ---
 
@@ -149,6 +152,16 @@ class OpenAICompatible:
                     sent.update(raw_item(part, PROVIDER) or {})
         return sent
 
+    # --- from the wire ---
+
+    def _reply(self, answer: Answer, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Reply:
+        choice = answer.body["choices"][0]
+        message = Message("assistant", tuple(_parts(choice["message"], turn=len(messages))))
+        counted = _usage(answer.body.get("usage"))
+        cost = self._options.price_list.cost_usd(self.name, counted) if counted else None
+        usage = counted or estimate_usage(messages, message, tools)
+        return answer.reply(message, _stop_reason(choice, message), usage, cost)
+
 
 def _tool_choice(choice: str) -> Any:
     return choice if choice in ("none", "required") else {"type": "function", "function": {"name": choice}}
@@ -161,20 +174,10 @@ def _call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-# --- from the wire ---
-
-
 def _check(body: Mapping[str, Any]) -> None:
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0].get("message"), dict):
         raise TransientError("the answer has no choices (the server broke, or this is not a Chat Completions server)")
-
-
-def _reply(answer: Answer, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Reply:
-    choice = answer.body["choices"][0]
-    message = Message("assistant", tuple(_parts(choice["message"], turn=len(messages))))
-    usage = _usage(answer.body.get("usage")) or estimate_usage(messages, message, tools)
-    return answer.reply(message, _stop_reason(choice, message), usage)
 
 
 def _parts(message: Mapping[str, Any], turn: int) -> list[Part]:

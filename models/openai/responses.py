@@ -20,11 +20,11 @@ from trellis.models.client import (
     unsupported,
 )
 from trellis.models.keys import Key
+from trellis.models.listed import Listed
 from trellis.models.messages import Document, Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from trellis.models.model import GenerateConfig, Reply, StopReason, ToolSpec, Usage
 from trellis.models.openai.streams import ResponsesAssembler
 from trellis.models.options import parse_options
-from trellis.models.prices import cost_usd
 
 PROVIDER = "openai"
 _WITHOUT_REASONING = ("gpt-3.5", "gpt-4", "chatgpt-4")
@@ -38,8 +38,10 @@ class OpenAIOptions(ClientOptions):
     """Ask for a readable summary of the reasoning; OpenAI gives it to verified organisations only."""
 
 
-class OpenAI:
+class OpenAI(Listed):
     """A model of OpenAI. Close it after use: `await model.close()`."""
+
+    _options: OpenAIOptions
 
     def __init__(self, model: str, **options: Any) -> None:
         """`model` is OpenAI's name for it; for `options` see `OpenAIOptions`.
@@ -141,13 +143,10 @@ class OpenAI:
     def _reply(self, answer: Answer) -> Reply:
         parts = tuple(_part(item) for item in answer.body.get("output") or ())
         usage = _usage(answer.body.get("usage") or {})
-        standard = answer.body.get("service_tier") in (None, "auto", "default")
-        return answer.reply(
-            Message("assistant", parts),
-            _stop_reason(answer.body, parts),
-            usage,
-            cost_usd(self.name, usage) if standard else None,
-        )
+        tier = answer.body.get("service_tier") or "default"
+        tier = "" if tier in ("auto", "default") else tier
+        cost = self._options.price_list.cost_usd(self.name, usage, tier)
+        return answer.reply(Message("assistant", parts), _stop_reason(answer.body, parts), usage, cost, tier)
 
 
 def json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
