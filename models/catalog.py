@@ -19,10 +19,14 @@ class Entry(NamedTuple):
 
 
 _CATALOG: Mapping[str, Entry] = {
-    "openai/*": Entry("trellis.models.openai.responses:OpenAI", "OpenAI's models (Responses API); OPENAI_API_KEY"),
+    "openai/*": Entry("trellis.models.openai.provider:openai", "OpenAI's models (Responses API); OPENAI_API_KEY"),
     "openai-compatible/*": Entry(
         "trellis.models.openai.compatible:OpenAICompatible",
         "any server that speaks Chat Completions; -M base_url=http://...",
+    ),
+    "azure/*": Entry(
+        "trellis.models.openai.azure:azure",
+        "OpenAI's models deployed at Azure; -M base_url=https://... -M api_version=...; AZURE_OPENAI_API_KEY",
     ),
     "anthropic/*": Entry(
         "trellis.models.anthropic.client:Anthropic", "Anthropic's models (Messages API); ANTHROPIC_API_KEY"

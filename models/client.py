@@ -6,6 +6,7 @@ import asyncio
 import base64
 import importlib
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -15,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from trellis.models import sse
+from trellis.models.deadline import Deadline
 from trellis.models.failures import Declined, Failures, is_error
 from trellis.models.keys import Key
 from trellis.models.limiter import limiter_of
@@ -216,14 +218,10 @@ class Endpoint:
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:
             sdk, options = importlib.import_module(self._sdk_name), self._options
-            silence_s = options.stall_timeout_s if options.stream else options.timeout_s
+            timeout = sdk.Timeout(options.timeout_s, connect=options.connect_timeout_s)
+            arguments = {"base_url": options.base_url, "timeout": timeout, "max_retries": 0} | dict(self._arguments)
             self._loop = loop
-            self._client = getattr(sdk, self._client_name)(
-                **self._arguments,
-                base_url=options.base_url,
-                timeout=sdk.Timeout(options.timeout_s, connect=options.connect_timeout_s, read=silence_s),
-                max_retries=0,
-            )
+            self._client = getattr(sdk, self._client_name)(**arguments)
         return self._client
 
     async def _attempt(
@@ -237,51 +235,60 @@ class Endpoint:
         import httpx2
 
         sdk, options = importlib.import_module(self._sdk_name), self._options
-        headers: Mapping[str, str] = {}
         stream = assembler() if assembler else None
+        deadline = Deadline(options.timeout_s, options.stall_timeout_s if stream and options.stream else math.inf)
+        headers: Mapping[str, str] = {}
         try:
-            async with asyncio.timeout(options.timeout_s) as deadline:
-                async with call(client) as response:
-                    headers = response.headers
-                    body = await self._body(client, response, stream, deadline)
+            async with deadline, call(client) as response:
+                deadline.heard()
+                headers = response.headers
+                body = await self._body(client, response, stream, deadline)
         except sdk.APIStatusError as error:
             raise self._failures.of_response(
                 error.status_code, error.body, error.response.headers, error.message
             ) from None
         except (sdk.APIConnectionError, httpx2.HTTPError, TimeoutError) as error:
-            # What breaks after the mark of the end does no harm.
-            if stream is None or (body := stream.whole() or {}) == {}:
-                raise self._broken(error) from None
+            ended = stream.whole() if stream else None  # what breaks after the mark of the end does no harm
+            if ended is None:
+                raise self._broken(error, deadline) from None
+            body = ended
         if is_error(body):
             raise self._failures.of_event(body, headers)
         return body, headers
 
     async def _body(
-        self, client: Any, response: Any, stream: Assembler | None, deadline: asyncio.Timeout
+        self, client: Any, response: Any, stream: Assembler | None, deadline: Deadline
     ) -> Mapping[str, Any]:
         """The body of an answer, in whichever way it is sent."""
+
+        async def chunks() -> AsyncIterator[bytes]:
+            async for chunk in response.iter_bytes():
+                deadline.heard()
+                yield chunk
+
         if stream is None or not response.headers.get("content-type", "").startswith(_STREAM_TYPES):
-            return _json_object(await response.read())
-        loop, last, ending = asyncio.get_running_loop(), deadline.when() or 0.0, False
-        async for event in self._events(client, response.iter_bytes()):
+            return _json_object(b"".join([chunk async for chunk in chunks()]))
+        async for event in self._events(client, chunks()):
             if is_error(event):
                 raise self._failures.of_event(event, response.headers)
             _feed(stream, event)
-            if ending or stream.whole() is not None:
-                ending = True
-                deadline.reschedule(min(last, loop.time() + _GRACE_S))
+            if deadline.silence_s > _GRACE_S and stream.whole() is not None:
+                deadline.silence_s = _GRACE_S
+                deadline.heard()
         body = stream.whole()
         if body is None:
             raise TransientError("the stream ended before the answer was whole")
         return body
 
-    def _broken(self, error: Exception) -> TransientError:
+    def _broken(self, error: Exception, deadline: Deadline) -> TransientError:
         """The error for a connection that did not hold."""
         import httpx2
 
         cause = error.__cause__ or error
-        if isinstance(cause, httpx2.ReadTimeout) and self._options.stream:
-            return TransientError(f"nothing came for {self._options.stall_timeout_s:g} s")
+        if isinstance(cause, httpx2.ConnectTimeout):
+            return TransientError(f"no connection within {self._options.connect_timeout_s:g} s")
+        if isinstance(cause, TimeoutError) and not deadline.is_over:
+            return TransientError(f"nothing came for {deadline.silence_s:g} s")
         if isinstance(cause, httpx2.TimeoutException | TimeoutError):
             return TransientError(f"no answer within {self._options.timeout_s:g} s")
         return TransientError(f"connection failed: {self.one_line(cause) or type(cause).__name__}")

@@ -37,7 +37,8 @@ class Listed:
         config: GenerateConfig = GenerateConfig(),
     ) -> float | None:
         """See `Priced`. The input is estimated; the longest reply is what the call allows, or what the model can."""
-        bounds = (self._options.complete(config).max_output_tokens, self.max_output_tokens)
+        config = self._options.complete(config)
+        bounds = (config.max_output_tokens, self.max_output_tokens)
         longest = min((bound for bound in bounds if bound is not None), default=None)
         if longest is None:
             return None

@@ -1,63 +1,60 @@
-"""`openai/*`: OpenAI's models through the Responses API, without state on the server.
-
-Every item of an answer is kept as it came and goes back unchanged, encrypted reasoning included. History from another
-provider is carried by its neutral view.
-"""
+"""`openai/*`: OpenAI's models through the Responses API, without state on the server."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
-from trellis.models.client import (
-    Answer,
-    ClientOptions,
-    Endpoint,
-    data_url,
-    parse_arguments,
-    raw_item,
-    unsupported,
-)
+from trellis.models.carry import dropped
+from trellis.models.client import Answer, ClientOptions, Endpoint
 from trellis.models.keys import Key
 from trellis.models.listed import Listed
-from trellis.models.messages import Document, Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
-from trellis.models.model import GenerateConfig, Reply, StopReason, ToolSpec, Usage
+from trellis.models.messages import Message
+from trellis.models.model import GenerateConfig, Reply, TokenCount, ToolSpec
+from trellis.models.openai import items
+from trellis.models.openai.content import json_schema
+from trellis.models.openai.family import instructing_role, nearest_effort, reasons
 from trellis.models.openai.streams import ResponsesAssembler
 from trellis.models.options import parse_options
+from trellis.models.retry import TransientError
 
 PROVIDER = "openai"
-_WITHOUT_REASONING = ("gpt-3.5", "gpt-4", "chatgpt-4")
-"""Models that reject `include: reasoning.encrypted_content`."""
 
 
-class OpenAIOptions(ClientOptions):
-    """Options of `openai/*`."""
+class ResponsesOptions(ClientOptions):
+    """Options of all clients of the Responses API."""
 
     reasoning_summary: Literal["auto", "concise", "detailed"] | None = None
     """Ask for a readable summary of the reasoning; OpenAI gives it to verified organisations only."""
+    service_tier: Literal["auto", "default", "flex", "priority", "fast", "ultrafast"] | None = None
+    """How fast and at which prices; the project's settings decide by default. Flex is cheaper and slower."""
+    prompt_cache_key: str | None = None
+    """Requests with the same key are sent where the same beginning was read before; OpenAI advises to reuse one for
+    what begins alike, and not for more than about 15 requests a minute. By default every conversation has its own,
+    made from its tools and the beginning up to the first thing that the user said."""
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
+    """How long a beginning that was read is kept at most; OpenAI decides by default."""
 
 
-class OpenAI(Listed):
-    """A model of OpenAI. Close it after use: `await model.close()`."""
+class ResponsesModel(Listed):
+    """A model that is reached through the Responses API. Close it after use: `await model.close()`."""
 
-    _options: OpenAIOptions
+    _options: ResponsesOptions
 
-    def __init__(self, model: str, **options: Any) -> None:
-        """`model` is OpenAI's name for it; for `options` see `OpenAIOptions`.
-
-        Raises:
-            ValueError: an unknown or impossible option.
-            ModelRequestError: there is no key.
-        """
-        self.name = f"{PROVIDER}/{model}"
-        self._model = model
-        self._options = parse_options(OpenAIOptions, options, self.name)
-        key = Key.read(self.name, self._options.api_key_env or "OPENAI_API_KEY")
-        self._endpoint = Endpoint(self.name, "openai", "AsyncOpenAI", key, self._options)
+    def __init__(self, name: str, wire: str, known_as: str, options: ResponsesOptions, endpoint: Endpoint) -> None:
+        """`wire` is the model's name in requests, `known_as` the name by which its abilities are known."""
+        self.name = name
+        self._model, self._known_as = wire, known_as
+        self._options = options
+        self._endpoint = endpoint
+        self._provider = name.partition("/")[0]
+        self._items = items.Items(name, self._provider, instructing_role(known_as))
 
     def __repr__(self) -> str:
-        return f"OpenAI({self._model!r})"
+        return f"{type(self).__name__}({self._model!r})"
 
     async def close(self) -> None:
         """Close the connections."""
@@ -75,7 +72,28 @@ class OpenAI(Listed):
         answer = await self._endpoint.send(
             lambda client: client.responses.with_streaming_response.create(**request), ResponsesAssembler, self._check
         )
-        return answer.refusal() if answer.declined else self._reply(answer)
+        return replace(self._reply(answer), dropped=dropped(messages, self._provider))
+
+    async def count_tokens(self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = ()) -> TokenCount:
+        """See `CountsTokens.count_tokens`."""
+        request = self._said(messages, tools)
+        answer = await self._endpoint.send(
+            lambda client: client.responses.input_tokens.with_streaming_response.count(**request), None, _check_count
+        )
+        return TokenCount(answer.body["input_tokens"], "provider")
+
+    async def compact(self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = ()) -> Reply:
+        """See `Compacts.compact`. OpenAI keeps what the user said and turns the rest into one encrypted item."""
+        beginning = _instructions(messages)
+        request: dict[str, Any] = {"model": self._model, "input": self._items.of(messages[len(beginning) :])}
+        if beginning:
+            request["instructions"] = "\n\n".join(message.text for message in beginning)
+        if self._options.service_tier not in (None, "ultrafast"):
+            request["service_tier"] = self._options.service_tier
+        answer = await self._endpoint.send(
+            lambda client: client.responses.with_streaming_response.compact(**request), None, _check_compaction
+        )
+        return replace(self._reply(answer), dropped=dropped(messages, self._provider))
 
     def _check(self, body: Mapping[str, Any]) -> None:
         """A response can fail although HTTP says 200."""
@@ -83,151 +101,82 @@ class OpenAI(Listed):
             said = {"code": "server_error", "message": f"the response's status is {body['status']}"}
             raise self._endpoint.failure(body.get("error") or said)
 
-    # --- to the wire ---
+    def _said(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> dict[str, Any]:
+        """What a request says to the model: all that counts as input."""
+        said: dict[str, Any] = {"model": self._model, "input": self._items.of(messages)}
+        if tools:
+            said |= {"tools": [items.tool(tool) for tool in tools], "parallel_tool_calls": True}
+        return said
 
     def _request(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec], config: GenerateConfig
     ) -> dict[str, Any]:
-        request: dict[str, Any] = {
-            "model": self._model,
-            "input": [item for message in messages for item in self._items(message)],
-            "store": False,
-            "stream": self._options.stream,
+        options = self._options
+        request = self._said(messages, tools) | {"store": False, "stream": options.stream}
+        if key := options.prompt_cache_key or self._cache_key(messages, request.get("tools")):
+            request["prompt_cache_key"] = key
+        optional = {
+            "prompt_cache_retention": options.prompt_cache_retention,
+            "service_tier": options.service_tier,
+            "temperature": config.temperature,
+            "max_output_tokens": config.max_output_tokens,
+            "tool_choice": config.tool_choice and items.tool_choice(config.tool_choice),
         }
-        if not self._model.startswith(_WITHOUT_REASONING):
+        request |= {name: value for name, value in optional.items() if value is not None}
+        if reasons(self._known_as):
             request["include"] = ["reasoning.encrypted_content"]
-        if tools:
-            request["tools"] = [_tool(tool) for tool in tools]
-            request["parallel_tool_calls"] = True
-        if config.tool_choice:
-            request["tool_choice"] = _tool_choice(config.tool_choice)
-        if config.temperature is not None:
-            request["temperature"] = config.temperature
-        if config.max_output_tokens is not None:
-            request["max_output_tokens"] = config.max_output_tokens
-        reasoning = {"effort": config.reasoning_effort, "summary": self._options.reasoning_summary}
-        if reasoning := {name: value for name, value in reasoning.items() if value}:
-            request["reasoning"] = reasoning
+            effort = nearest_effort(self._known_as, config.reasoning_effort)
+            reasoning = {"effort": effort, "summary": options.reasoning_summary}
+            if wished := {name: value for name, value in reasoning.items() if value}:
+                request["reasoning"] = wished
         if config.response_schema is not None:
             request["text"] = {"format": {"type": "json_schema", **json_schema(config.response_schema)}}
         return request
 
-    def _items(self, message: Message) -> list[dict[str, Any]]:
-        match message.role:
-            case "system" | "user":
-                content = [self._content(part) for part in message.parts]
-                return [{"type": "message", "role": message.role, "content": content}]
-            case "assistant":
-                return [item for part in _with_consequence(message.parts) if (item := _assistant_item(part))]
-            case "tool":
-                return [self._result(part) for part in message.parts if isinstance(part, ToolResult)]
-
-    def _content(self, part: Part) -> dict[str, Any]:
-        match part:
-            case Text(text):
-                return {"type": "input_text", "text": text}
-            case Image():
-                return {"type": "input_image", "image_url": data_url(part), "detail": "auto"}
-            case Document():
-                return {"type": "input_file", "filename": "document", "file_data": data_url(part)}
-        raise unsupported(self.name, part)
-
-    def _result(self, result: ToolResult) -> dict[str, Any]:
-        output: Any = result.text
-        if any(isinstance(part, Image) for part in result.parts):
-            output = [self._content(part) for part in result.parts]
-        return {"type": "function_call_output", "call_id": result.call_id, "output": output}
-
-    # --- from the wire ---
+    def _cache_key(self, messages: Sequence[Message], tools: Any) -> str | None:
+        """A key that stays the same while a conversation grows."""
+        first = next((n for n, message in enumerate(messages) if message.role == "user"), len(messages))
+        beginning = json.dumps([tools, [message.text for message in messages[: first + 1]]])
+        return hashlib.sha256(beginning.encode()).hexdigest()[:32]
 
     def _reply(self, answer: Answer) -> Reply:
-        parts = tuple(_part(item) for item in answer.body.get("output") or ())
-        usage = _usage(answer.body.get("usage") or {})
-        tier = answer.body.get("service_tier") or "default"
-        tier = "" if tier in ("auto", "default") else tier
+        if answer.declined:
+            return answer.refusal()
+        parts = tuple(self._items.part(item) for item in answer.body.get("output") or ())
+        usage, tier = items.usage_of(answer.body.get("usage") or {}), items.tier(answer.body)
         cost = self._options.price_list.cost_usd(self.name, usage, tier)
-        return answer.reply(Message("assistant", parts), _stop_reason(answer.body, parts), usage, cost, tier)
+        return answer.reply(Message("assistant", parts), items.stop_reason(answer.body, parts), usage, cost, tier)
 
 
-def json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A schema as OpenAI takes it; strict (guaranteed) where the schema is within the subset that allows it."""
-    return {"name": "reply", "schema": dict(schema), "strict": _allows_strict(schema)}
+class OpenAI(ResponsesModel):
+    """A model of OpenAI. Close it after use: `await model.close()`."""
+
+    def __init__(self, model: str, **options: Any) -> None:
+        """`model` is OpenAI's name for it; for `options` see `ResponsesOptions`.
+
+        Raises:
+            ValueError: an unknown or impossible option.
+            ModelRequestError: there is no key.
+        """
+        name = f"{PROVIDER}/{model}"
+        parsed = parse_options(ResponsesOptions, options, name)
+        key = Key.read(name, parsed.api_key_env or "OPENAI_API_KEY")
+        super().__init__(name, model, model, parsed, Endpoint(name, "openai", "AsyncOpenAI", key, parsed))
 
 
-def _allows_strict(schema: Any) -> bool:
-    """Strict mode wants every object closed and all its properties required (OpenAI, "Structured Outputs")."""
-    if isinstance(schema, Mapping):
-        if schema.get("type") == "object":
-            properties = schema.get("properties", {})
-            if schema.get("additionalProperties") is not False or set(schema.get("required", ())) != set(properties):
-                return False
-        return all(_allows_strict(value) for value in schema.values())
-    return all(map(_allows_strict, schema)) if isinstance(schema, list) else True
+def _instructions(messages: Sequence[Message]) -> Sequence[Message]:
+    """The system messages at the beginning, which a compaction leaves alone."""
+    end = 0
+    while end < len(messages) and messages[end].role == "system":
+        end += 1
+    return messages[:end]
 
 
-def _tool(tool: ToolSpec) -> dict[str, Any]:
-    # Strict would forbid optional arguments, and it is the default.
-    return {"type": "function", **tool.to_json(), "strict": False}
+def _check_count(body: Mapping[str, Any]) -> None:
+    if not isinstance(body.get("input_tokens"), int):
+        raise TransientError("the answer has no number of tokens")
 
 
-def _tool_choice(choice: str) -> Any:
-    return choice if choice in ("none", "required") else {"type": "function", "name": choice}
-
-
-def _with_consequence(parts: Sequence[Part]) -> Sequence[Part]:
-    """Without the reasoning at the end: OpenAI rejects reasoning that is not followed by what it led to, which is how
-    an answer ends that was cut off while reasoning."""
-    end = len(parts)
-    while end and isinstance(parts[end - 1], Reasoning):
-        end -= 1
-    return parts[:end]
-
-
-def _assistant_item(part: Part) -> dict[str, Any] | None:
-    if (item := raw_item(part, PROVIDER)) is not None:
-        return dict(item)
-    match part:
-        case Text(text) if text:
-            return {"type": "message", "role": "assistant", "content": text}
-        case ToolCall():
-            arguments = part.malformed or json.dumps(dict(part.arguments))
-            return {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": arguments}
-    return None
-
-
-def _part(item: Mapping[str, Any]) -> Part:
-    raw = {"provider": PROVIDER, "item": item}
-    match item.get("type"):
-        case "message":
-            written = (content.get("text") or content.get("refusal") or "" for content in item.get("content") or ())
-            return Text("\n".join(written), raw)
-        case "function_call":
-            arguments, malformed = parse_arguments(item.get("arguments"))
-            return ToolCall(str(item["call_id"]), str(item["name"]), arguments, malformed, raw)
-        case "reasoning":
-            written = (piece.get("text", "") for piece in (item.get("content") or item.get("summary") or ()))
-            return Reasoning("\n\n".join(written), raw)
-        case _:
-            return Reasoning("", raw)  # not ours to understand, but the provider wants it back
-
-
-def _usage(usage: Mapping[str, Any]) -> Usage:
-    details = usage.get("input_tokens_details") or {}
-    read, write = details.get("cached_tokens") or 0, details.get("cache_write_tokens") or 0
-    return Usage(
-        input=max(0, (usage.get("input_tokens") or 0) - read - write),
-        cache_read=read,
-        cache_write=write,
-        output=usage.get("output_tokens") or 0,
-        reasoning=(usage.get("output_tokens_details") or {}).get("reasoning_tokens") or 0,
-    )
-
-
-def _stop_reason(body: Mapping[str, Any], parts: Sequence[Part]) -> StopReason:
-    if body.get("status") == "incomplete":
-        reason = (body.get("incomplete_details") or {}).get("reason")
-        return "refusal" if reason == "content_filter" else "length"
-    contents = [content for item in body.get("output") or () for content in item.get("content") or ()]
-    if any(content.get("type") == "refusal" for content in contents):
-        return "refusal"
-    return "tool_calls" if any(isinstance(part, ToolCall) for part in parts) else "stop"
+def _check_compaction(body: Mapping[str, Any]) -> None:
+    if not any(item.get("type") == "compaction" for item in body.get("output") or ()):
+        raise TransientError("the answer has no compaction")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -83,7 +84,10 @@ class ChatAssembler:
         for name, pieces in self._pieces.items():
             message[name] = _joined(pieces)
         if self._audio:
-            message["audio"] = {name: "".join(v) if isinstance(v, list) else v for name, v in self._audio.items()}
+            message["audio"] = self._audio | {
+                "data": _joined_base64(self._audio.get("data", [])),
+                "transcript": "".join(self._audio.get("transcript", [])),
+            }
         if calls := self._calls.whole():
             message["tool_calls"] = calls
         choices = [{**self._choice, "message": message}] if self._begun else []
@@ -170,6 +174,14 @@ class _ToolCalls:
         if isinstance(index, int):
             self._at[index] = len(self._calls) - 1
         return len(self._calls) - 1
+
+
+def _joined_base64(pieces: list[str]) -> str:
+    """One piece of base64 out of many: each is complete in itself (padded), or they are cuts of one."""
+    text = "".join(pieces)
+    if "=" not in text.rstrip("="):
+        return text
+    return base64.b64encode(b"".join(base64.b64decode(piece) for piece in pieces)).decode()
 
 
 def _joined(pieces: list[Any]) -> Any:
