@@ -6,6 +6,7 @@ unchanged; any other gets the neutral view, and what only the item said is lost:
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -59,7 +60,7 @@ def _reasoning(part: Reasoning, item: dict[str, object]) -> str:
     return f"{kind.replace('_', ' ')} item"
 
 
-_MARK = re.compile(r"x\d+-")
+_MARK = re.compile(r"[xy]\d+-")
 
 
 class CallIds:
@@ -69,22 +70,37 @@ class CallIds:
     a call always gets the same one while its conversation grows. Ask in the order of the conversation.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int | None = None) -> None:
+        """`longest`: how many characters the provider allows."""
+        self._longest = longest
         self._times: Counter[str] = Counter()
+        self._used: set[str] = set()
+        self._latest: dict[str, str] = {}
 
-    def call(self, call_id: str) -> str:
-        """The id of the next call. Some servers number their calls anew in every reply: a repeated id is another."""
-        self._times[call_id] += 1
-        return self.result(call_id)
+    def call(self, call_id: str, *, own: bool = False) -> str:
+        """The id of the next call; `own` if the provider itself gave it, whatever it is made of. A repeated id is
+        another call: some servers number theirs anew in every reply."""
+        name = call_id if own else portable_id(call_id, self._times[call_id], self._longest)
+        while name in self._used:
+            self._times[call_id] += 1
+            name = portable_id(call_id, self._times[call_id], self._longest)
+        self._used.add(name)
+        self._latest[call_id] = name
+        return name
 
     def result(self, call_id: str) -> str:
         """The id to which a result refers: the latest call of that id."""
-        return portable_id(call_id, max(self._times[call_id] - 1, 0))
+        return self._latest.get(call_id) or portable_id(call_id, 0, self._longest)
 
 
-def portable_id(call_id: str, repetition: int = 0) -> str:
-    """The id of a call in letters, digits, "_" and "-". Injective in both arguments: rewritten ids begin with a mark,
-    and an id that happens to begin with one is rewritten too."""
-    if not repetition and re.fullmatch(r"[a-zA-Z0-9_-]+", call_id) and not _MARK.match(call_id):
+def portable_id(call_id: str, repetition: int = 0, longest: int | None = None) -> str:
+    """The id of a call in letters, digits, "_" and "-". Different calls get different ids: rewritten ones begin with a
+    mark, and an id that happens to begin with one is rewritten too; one that is too long becomes a digest."""
+    fits = longest is None or len(call_id) <= longest
+    if fits and not repetition and re.fullmatch(r"[a-zA-Z0-9_-]+", call_id) and not _MARK.match(call_id):
         return call_id
-    return f"x{repetition}-" + re.sub(r"[^a-zA-Z0-9-]", lambda found: f"_{ord(found[0]):x}_", call_id)
+    name = f"x{repetition}-" + re.sub(r"[^a-zA-Z0-9-]", lambda found: f"_{ord(found[0]):x}_", call_id)
+    if longest is None or len(name) <= longest:
+        return name
+    mark = f"y{repetition}-"
+    return mark + hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[: longest - len(mark)]

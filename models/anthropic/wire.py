@@ -148,7 +148,7 @@ class _ToBlock:
     def _own(self, part: Part, item: Mapping[str, Any]) -> Block | None:
         kind = item.get("type")
         if kind == "tool_use" and isinstance(part, ToolCall):
-            return {**item, "id": self._ids.call(part.id)}
+            return {**item, "id": self._ids.call(part.id, own=True)}
         if kind == "text":  # its own blank texts come back too, but only models that check what was said want them
             keep = item["text"] and (self._keep_blank or item["text"].strip())
             return dict(item) if keep else None

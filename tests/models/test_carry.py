@@ -87,17 +87,33 @@ def test_ids_that_are_fine_stay(name: str) -> None:
     assert portable_id(name) == name
 
 
-@given(st.lists(st.text("ab:", min_size=1, max_size=2), max_size=12))
-def test_repeated_ids_are_different_calls_and_stay_the_same_as_the_conversation_grows(ids: list[str]) -> None:
-    def named(count: int) -> list[str]:
-        names = CallIds()
-        given = []
-        for name in ids[:count]:
-            given.append(names.call(name))
-            assert names.result(name) == given[-1]
-        return given
+@given(st.lists(st.text("aA1_-x:/ö", max_size=40), unique=True, max_size=30), st.integers(20, 64))
+def test_long_ids_become_digests_that_fit(ids: list[str], longest: int) -> None:
+    names = [portable_id(name, times, longest) for name in ids for times in range(3)]
+    assert len(set(names)) == len(names)
+    assert all(LEGAL.fullmatch(name) and len(name) <= longest for name in names)
 
-    whole = named(len(ids))
+
+CALLS = st.lists(st.tuples(st.text("ab:", min_size=1, max_size=2) | st.just("x0-a_3a_"), st.booleans()), max_size=12)
+
+
+@given(CALLS)
+def test_repeated_ids_are_different_calls_and_stay_the_same_as_the_conversation_grows(
+    calls: list[tuple[str, bool]],
+) -> None:
+    def named(count: int) -> list[str]:
+        names, made = CallIds(), []
+        for name, own in calls[:count]:
+            made.append(names.call(name, own=own))
+            assert names.result(name) == made[-1]
+        return made
+
+    whole = named(len(calls))
     assert len(set(whole)) == len(whole)
-    for count in range(len(ids)):
+    for count in range(len(calls)):
         assert named(count) == whole[:count]
+
+
+def test_a_providers_own_ids_stay_whatever_they_are_made_of() -> None:
+    names = CallIds(10)
+    assert names.call("call:1/with/slashes", own=True) == names.result("call:1/with/slashes") == "call:1/with/slashes"
