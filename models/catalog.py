@@ -31,6 +31,10 @@ _CATALOG: Mapping[str, Entry] = {
     "anthropic/*": Entry(
         "trellis.models.anthropic.client:Anthropic", "Anthropic's models (Messages API); ANTHROPIC_API_KEY"
     ),
+    "bedrock/*": Entry(
+        "trellis.models.anthropic.cloud:Bedrock", "Anthropic's models on Amazon Bedrock; AWS credentials"
+    ),
+    "vertex/*": Entry("trellis.models.anthropic.cloud:Vertex", "Anthropic's models on Vertex AI; Google credentials"),
     "offline/tabular": Entry(
         "trellis.models.offline.tabular:Tabular",
         "writes scikit-learn pipelines from a search space; no key, no network",

@@ -146,6 +146,13 @@ _STATUS: Mapping[str, int] = {
     "empty_image_file": 400,
     "failed_to_download_image": 400,
     "image_file_not_found": 400,
+    # Amazon Bedrock, in its streams (`ResponseStream` of botocore's model "bedrock-runtime")
+    "validationException": 400,
+    "throttlingException": 429,
+    "modelStreamErrorException": 500,
+    "internalServerException": 500,
+    "serviceUnavailableException": 503,
+    "modelTimeoutException": 504,
     # compatible servers that name their own exceptions
     "BadRequestError": 400,
     "RateLimitError": 429,

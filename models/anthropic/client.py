@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from trellis.models.anthropic import wire
 from trellis.models.anthropic.prefix import Block, Ttl, binds_thinking, set_breakpoints
 from trellis.models.anthropic.streams import MessagesAssembler
-from trellis.models.client import Answer, ClientOptions, Endpoint
+from trellis.models.client import Answer, Check, ClientOptions, Endpoint
 from trellis.models.keys import Key
 from trellis.models.listed import Listed
 from trellis.models.messages import Message, Text
@@ -101,12 +101,13 @@ class MessagesModel(Listed):
         assert total is not None
         return replace(total, dropped=conversation.dropped)
 
-    async def _send(self, request: Mapping[str, Any]) -> Answer:
-        def call(client: Any) -> AbstractAsyncContextManager[Any]:
-            made: AbstractAsyncContextManager[Any] = client.messages.with_streaming_response.create(**request)
-            return made
+    async def _send(self, request: dict[str, Any], check: Check = lambda body: None) -> Answer:
+        return await self._endpoint.send(lambda client: self._call(client, "create", request), MessagesAssembler, check)
 
-        return await self._endpoint.send(call, MessagesAssembler)
+    def _call(self, client: Any, method: str, request: dict[str, Any]) -> AbstractAsyncContextManager[Any]:
+        """Send a request by the SDK's method of that name."""
+        made: AbstractAsyncContextManager[Any] = getattr(client.messages.with_streaming_response, method)(**request)
+        return made
 
     # --- to the wire ---
 
@@ -218,9 +219,7 @@ class CountingModel(MessagesModel):
         """See `CountsTokens`."""
         conversation = wire.conversation(self.name, messages, tools, bound=binds_thinking(self._model))
         request = self._said(conversation, self._options.complete(GenerateConfig()))
-        answer = await self._endpoint.send(
-            lambda client: client.messages.with_streaming_response.count_tokens(**request), check=_is_count
-        )
+        answer = await self._endpoint.send(lambda client: self._call(client, "count_tokens", request), check=_is_count)
         return TokenCount(int(answer.body["input_tokens"]), "provider")
 
     async def compact(self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = ()) -> Reply:
@@ -229,9 +228,7 @@ class CountingModel(MessagesModel):
         request = self._request(conversation, self._options.complete(GenerateConfig()))
         request["extra_headers"] = {"anthropic-beta": _COMPACTION}
         request["extra_body"] = {"compaction": {"type": "summarize"}}
-        answer = await self._endpoint.send(
-            lambda client: client.messages.with_streaming_response.create(**request), MessagesAssembler, _is_compaction
-        )
+        answer = await self._send(request, _is_compaction)
         if answer.declined:
             raise ModelRequestError(f"{self.name}: the conversation cannot be compacted ({answer.declined})")
         return replace(self._reply(answer, conversation), dropped=conversation.dropped)
