@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 
-from trellis.models.messages import Audio, Message, Part, Reasoning, Text, ToolCall
+from trellis.models.messages import Audio, Message, Part, Reasoning, Role, Text, ToolCall
 
 
 def dropped(messages: Iterable[Message], provider: str) -> tuple[str, ...]:
@@ -58,6 +59,23 @@ def _reasoning(part: Reasoning, item: dict[str, object]) -> str:
     if kind == "reasoning":
         return "encrypted reasoning item" if item.get("encrypted_content") else "reasoning text"
     return f"{kind.replace('_', ' ')} item"
+
+
+def told_apart(messages: Iterable[Message], provider: str) -> Iterator[Message]:
+    """The messages, with the user's words as the user's: a compaction of another provider may be a reply that holds
+    them beside what only that provider can read."""
+    for message in messages:
+        for role, parts in groupby(message.parts, key=lambda part: _said_by(part, message.role, provider)):
+            yield Message(role, tuple(parts))
+        if not message.parts:
+            yield message
+
+
+def _said_by(part: Part, role: Role, provider: str) -> Role:
+    raw = getattr(part, "raw", None) or {}
+    item = raw.get("item")
+    foreign = role == "assistant" and raw.get("provider") != provider and isinstance(item, dict)
+    return "user" if foreign and item and item.get("role") == "user" else role
 
 
 _MARK = re.compile(r"[xy]\d+-")

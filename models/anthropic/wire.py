@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from trellis.models.anthropic.prefix import Block, Prefix, Turn
-from trellis.models.carry import CallIds, dropped, line
+from trellis.models.carry import CallIds, dropped, line, told_apart
 from trellis.models.client import parse_arguments, raw_item, unsupported
 from trellis.models.messages import Document, Image, Media, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from trellis.models.model import ModelRequestError, ToolSpec, Usage
@@ -21,7 +21,11 @@ from trellis.models.model import ModelRequestError, ToolSpec, Usage
 PROVIDER = "anthropic"
 """Of all items, also of those that came by way of Amazon or Google: signatures hold on every platform."""
 _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+_SHORTENED = "(The beginning of this conversation is left out.)"
 _THINKING = ("thinking", "redacted_thinking")
+
+_Said = tuple[Literal["user", "assistant"], list[tuple[Block, Part]]]
+"""A turn, with the part that each of its blocks was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,8 @@ def conversation(name: str, messages: Sequence[Message], tools: Sequence[ToolSpe
     """
     to_block = _ToBlock(name, keep_blank=bound)
     system: list[Block] = []
-    turns: list[tuple[Literal["user", "assistant"], list[tuple[Block, Part]]]] = []
-    for message in messages:
+    turns: list[_Said] = []
+    for message in told_apart(messages, PROVIDER):
         blocks = [(block, part) for part in message.parts if (block := to_block(part)) is not None]
         if message.role == "system" and not turns:
             system += [_only_text(name, block, part) for block, part in blocks]
@@ -74,7 +78,7 @@ def conversation(name: str, messages: Sequence[Message], tools: Sequence[ToolSpe
         {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)} for tool in tools
     ]
     prefix = Prefix(system, specs) if bound else None
-    kept, edited = _joined(turns, prefix)
+    kept, edited = _joined(_begun_by_the_user(turns), prefix)
     lines = dropped(messages, PROVIDER)
     if to_block.unsigned:
         lines += (line(to_block.unsigned, "thinking block") + " that was cut off before its signature",)
@@ -83,13 +87,19 @@ def conversation(name: str, messages: Sequence[Message], tools: Sequence[ToolSpe
     return Conversation(system, specs, kept, lines, prefix)
 
 
-def _joined(
-    turns: Sequence[tuple[Literal["user", "assistant"], list[tuple[Block, Part]]]], prefix: Prefix | None
-) -> tuple[list[Turn], int]:
-    """Turns without empty ones, neighbours of one role joined; and how many blocks of thinking were left out."""
+def _begun_by_the_user(turns: Sequence[_Said]) -> list[_Said]:
+    """Turns without empty ones. What another provider compacted may begin with the assistant; Anthropic's may too."""
+    said = [turn for turn in turns if turn[1]]
+    if said and said[0][0] == "assistant" and said[0][1][0][0]["type"] != "compaction":
+        said.insert(0, ("user", [({"type": "text", "text": _SHORTENED}, Text(_SHORTENED))]))
+    return said
+
+
+def _joined(turns: Sequence[_Said], prefix: Prefix | None) -> tuple[list[Turn], int]:
+    """Turns, neighbours of one role joined; and how many blocks of thinking were left out."""
     joined: list[Turn] = []
     edited = 0
-    for role, group in groupby((turn for turn in turns if turn[1]), key=lambda turn: turn[0]):
+    for role, group in groupby(turns, key=lambda turn: turn[0]):
         content = [pair for _, pairs in group for pair in pairs]
         if role == "user":
             content.sort(key=lambda pair: pair[0]["type"] != "tool_result")

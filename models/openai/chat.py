@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from trellis.models.carry import CallIds, told_apart
 from trellis.models.client import data_url, parse_arguments, raw_item, unsupported
 from trellis.models.messages import Audio, Document, Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from trellis.models.model import GenerateConfig, StopReason, ToolSpec, Usage
@@ -21,6 +22,8 @@ from trellis.models.retry import TransientError
 
 _REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details")
 """Where servers put readable or opaque reasoning: DeepSeek and vLLM, Ollama and newer vLLM, OpenRouter."""
+_LONGEST_ID = 40
+"""OpenAI's limit for ids of calls in this format; other servers allow more."""
 _EXPIRY_MARGIN_S = 60.0
 """A sound is referred to only if the server keeps it for so long at least."""
 
@@ -58,19 +61,21 @@ class Chat:
         return request
 
     def messages(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        ids = CallIds(_LONGEST_ID)
         sent: list[dict[str, Any]] = []
         shown: list[dict[str, Any]] = []  # images of tool results: a tool message is text alone, a user message follows
-        for message in messages:
+        for message in told_apart(messages, self.provider):
             if message.role == "tool":
                 results = [part for part in message.parts if isinstance(part, ToolResult)]
-                sent.extend({"role": "tool", "tool_call_id": r.call_id, "content": r.text} for r in results)
+                said = [{"tool_call_id": ids.result(result.call_id), "content": result.text} for result in results]
+                sent.extend({"role": "tool", **result} for result in said)
                 shown.extend(content for result in results for content in self._images(result))
                 continue
             if shown:
                 sent.append({"role": "user", "content": shown})
                 shown = []
             if message.role == "assistant":
-                sent.append(self._assistant(message))
+                sent.append(self._assistant(message, ids))
             else:
                 role = self.system_role if message.role == "system" else message.role
                 sent.append({"role": role, "content": self._contents(message.parts)})
@@ -116,14 +121,14 @@ class Chat:
         images = [self._content(part) for part in result.parts if isinstance(part, Image)]
         return [{"type": "text", "text": f"Images of {result.name} ({result.call_id}):"}, *images] if images else []
 
-    def _assistant(self, message: Message) -> dict[str, Any]:
+    def _assistant(self, message: Message, ids: CallIds) -> dict[str, Any]:
         heard = next((item for part in message.parts if (item := self._heard(part))), None)
         spoken = [part for part in message.parts if isinstance(part, Text)]
         if heard:  # its words are in it
             spoken = [part for part in spoken if raw_item(part, self.provider) is None]
         text = "\n".join(part.text for part in spoken)
         sent: dict[str, Any] = {"role": "assistant", "content": text}
-        if calls := [self._call(call) for call in message.tool_calls]:
+        if calls := [self._call(call, ids) for call in message.tool_calls]:
             sent |= {"content": text or None, "tool_calls": calls}
         if heard:
             sent |= {"content": text or None, "audio": {"id": heard["id"]}}
@@ -138,11 +143,11 @@ class Chat:
         item = raw_item(part, self.provider) if isinstance(part, Audio) else None
         return item if item and item.get("expires_at", 0) > time.time() + _EXPIRY_MARGIN_S else None
 
-    def _call(self, call: ToolCall) -> dict[str, Any]:
+    def _call(self, call: ToolCall, ids: CallIds) -> dict[str, Any]:
         if (item := raw_item(call, self.provider)) is not None:
-            return dict(item)
+            return {**item, "id": ids.call(call.id, own=True)}
         arguments = call.malformed or json.dumps(dict(call.arguments))
-        return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+        return {"id": ids.call(call.id), "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
     # --- from the wire ---
 

@@ -11,10 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from trellis.models.carry import CallIds, told_apart
 from trellis.models.client import data_url, parse_arguments, raw_item, unsupported
 from trellis.models.messages import Audio, Document, Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from trellis.models.model import StopReason, ToolSpec, Usage
 from trellis.models.openai.content import file, input_audio
+
+_LONGEST_ID = 64
+""""Invalid 'input[n].call_id': string too long. Expected a string with maximum length 64" (OpenAI's own answer, as in
+issue 14355 of openai/codex)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,8 @@ class Items:
     system_role: Literal["developer", "system"]
 
     def of(self, messages: Iterable[Message]) -> list[dict[str, Any]]:
-        return [item for message in messages for item in self._items(message)]
+        ids = CallIds(_LONGEST_ID)
+        return [item for message in told_apart(messages, self.provider) for item in self._items(message, ids)]
 
     def part(self, item: Mapping[str, Any]) -> Part:
         """The part of a reply that an item is."""
@@ -46,15 +52,15 @@ class Items:
             case _:
                 return Reasoning("", raw)  # not ours to understand, but the provider wants it back
 
-    def _items(self, message: Message) -> list[dict[str, Any]]:
+    def _items(self, message: Message, ids: CallIds) -> list[dict[str, Any]]:
         match message.role:
             case "system" | "user":
                 role = self.system_role if message.role == "system" else "user"
                 return [{"type": "message", "role": role, "content": [self._content(part) for part in message.parts]}]
             case "assistant":
-                return [item for part in self._with_consequence(message.parts) if (item := self._said(part))]
+                return [item for part in self._with_consequence(message.parts) if (item := self._said(part, ids))]
             case "tool":
-                return [self._result(part) for part in message.parts if isinstance(part, ToolResult)]
+                return [self._result(part, ids) for part in message.parts if isinstance(part, ToolResult)]
 
     def _content(self, part: Part) -> dict[str, Any]:
         match part:
@@ -68,21 +74,23 @@ class Items:
                 return content
         raise unsupported(self.owner, part)
 
-    def _result(self, result: ToolResult) -> dict[str, Any]:
+    def _result(self, result: ToolResult, ids: CallIds) -> dict[str, Any]:
         output: Any = result.text
         if any(isinstance(part, Image) for part in result.parts):
             output = [self._content(part) for part in result.parts]
-        return {"type": "function_call_output", "call_id": result.call_id, "output": output}
+        return {"type": "function_call_output", "call_id": ids.result(result.call_id), "output": output}
 
-    def _said(self, part: Part) -> dict[str, Any] | None:
+    def _said(self, part: Part, ids: CallIds) -> dict[str, Any] | None:
         if (item := raw_item(part, self.provider)) is not None:
-            return dict(item)
+            called = {"call_id": ids.call(part.id, own=True)} if isinstance(part, ToolCall) else {}
+            return {**item, **called}
         match part:
             case Text(text) if text:
                 return {"type": "message", "role": "assistant", "content": text}
             case ToolCall():
                 arguments = part.malformed or json.dumps(dict(part.arguments))
-                return {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": arguments}
+                id_ = ids.call(part.id)
+                return {"type": "function_call", "call_id": id_, "name": part.name, "arguments": arguments}
         return None  # another provider's reasoning; a sound, whose words stand beside it as text
 
     def _with_consequence(self, parts: Sequence[Part]) -> Sequence[Part]:

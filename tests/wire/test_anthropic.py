@@ -435,6 +435,40 @@ async def test_ids_of_other_providers_do_not_collide(connect: Connect) -> None:
     assert len(set(asked)) == 4
 
 
+async def test_what_another_provider_compacted(connect: Connect) -> None:
+    """The user's words in it are the user's again; the user begins in any case."""
+    wire = await connect("anthropic")
+    words = {"provider": "openai", "item": {"type": "message", "role": "user", "content": []}}
+    item = {"provider": "openai", "item": {"type": "compaction", "encrypted_content": "e"}}
+    for past, roles in [
+        (assistant(Text("Do it.", words), Reasoning("", item)), ["user"]),
+        (
+            assistant(Text("I did it.", {"provider": "elsewhere", "item": {"type": "compaction"}})),
+            ["user", "assistant", "user"],
+        ),
+    ]:
+        reply = await wire.load().generate([past, user("Answer with the one word: pong")])
+        assert reply.text == "pong"
+        assert len(reply.dropped) == 1
+        assert [turn["role"] for turn in sent(wire)["messages"]] == roles
+
+
+@pytest.mark.parametrize(("provider", "longest"), [("openai", 64), ("openai-compatible", 40)])
+async def test_ids_fit_where_few_characters_are_allowed(connect: Connect, provider: str, longest: int) -> None:
+    wire = await connect(provider)
+    calls = [ToolCall(f"{'long' * 30}{n}", "lookup", {"key": "x"}) for n in range(2)]
+    results = [ToolResult(call.id, "lookup", (Text(f"of {n}"),)).message for n, call in enumerate(calls)]
+    assert (await wire.load().generate([ASK, assistant(*calls), *results], tools=[LOOKUP])).text == "of 0 of 1"
+    if provider == "openai":
+        ids = [item["call_id"] for item in sent(wire)["input"] if "call_id" in item]
+    else:
+        said = sent(wire)["messages"]
+        ids = [call["id"] for turn in said for call in turn.get("tool_calls", ())]
+        ids += [turn["tool_call_id"] for turn in said if turn["role"] == "tool"]
+    assert ids[:2] == ids[2:]
+    assert all(len(name) <= longest for name in ids)
+
+
 async def test_the_neutral_view_of_a_reply_is_another_models(connect: Connect) -> None:
     """Newer models take a reply back without its thinking."""
     wire = await connect("anthropic", preserve=True)
