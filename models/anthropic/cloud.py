@@ -5,17 +5,42 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from trellis.models.anthropic.client import CountingModel, MessagesModel, MessagesOptions
+from trellis.models.anthropic.wire import PROVIDER
 from trellis.models.client import Endpoint
 from trellis.models.keys import Key
 from trellis.models.model import ModelRequestError
 from trellis.models.options import parse_options
 from trellis.models.retry import TransientError
 from trellis.models.sse import Event
+
+_NAME = re.compile(r"claude-[a-z]+(-\d{1,2})+(?!\d)")
+"""Anthropic's own name in that of a platform: the rest is a region, a date and a version."""
+
+
+class Hosted(MessagesModel):
+    """A model on another's platform: its window is as on Anthropic's own, its prices are the platform's affair."""
+
+    @property
+    def context_tokens(self) -> int | None:
+        """See `HasWindow`."""
+        return self._window[0]
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        """See `HasWindow`."""
+        return self._window[1]
+
+    @property
+    def _window(self) -> tuple[int | None, int | None]:
+        found, prices = _NAME.search(self._model), self._options.price_list
+        listed = prices.window(self.name)
+        return prices.window(f"{PROVIDER}/{found[0]}") if found and listed == (None, None) else listed
 
 
 class BedrockOptions(MessagesOptions):
@@ -28,7 +53,7 @@ class BedrockOptions(MessagesOptions):
     """A profile of AWS's own configuration."""
 
 
-class Bedrock(MessagesModel):
+class Bedrock(Hosted):
     """A model of Anthropic on Amazon Bedrock, which neither counts tokens nor compacts."""
 
     def __init__(self, model: str, **options: Any) -> None:
@@ -75,7 +100,7 @@ class VertexOptions(MessagesOptions):
     """For example us-east5, or global; CLOUD_ML_REGION by default."""
 
 
-class Vertex(CountingModel):
+class Vertex(Hosted, CountingModel):
     """A model of Anthropic on Google's Vertex AI."""
 
     def __init__(self, model: str, **options: Any) -> None:

@@ -15,7 +15,7 @@ pytest.importorskip("google.auth", reason="needs the extra vertex")
 from trellis.models import conformance
 from trellis.models.catalog import close, load
 from trellis.models.messages import ToolResult, user
-from trellis.models.model import Compacts, CountsTokens, Model, ModelFault, ModelRequestError
+from trellis.models.model import Compacts, CountsTokens, HasWindow, Model, ModelFault, ModelRequestError, Priced
 
 from . import cloud_wire
 from .conftest import FAST, Wire
@@ -89,6 +89,17 @@ async def test_thinking_and_cache_survive(clouds: Clouds, provider: str, stream:
     assert wire.loopback.requests[1].body["messages"][1]["content"] == wire.loopback.responses[0].body["content"]
     assert second.usage.cache_read > 0
     assert (second.cost_usd, second.dropped) == (None, ())
+
+
+@pytest.mark.parametrize("provider", MODELS)
+async def test_windows_are_anthropics_and_prices_are_not(clouds: Clouds, provider: str) -> None:
+    model = (await clouds.connect(provider)).load()
+    assert isinstance(model, HasWindow)
+    assert (model.context_tokens, model.max_output_tokens) == (200_000, 64_000)
+    unknown = (await clouds.connect(provider)).load(model=f"{provider}/some-model")
+    assert (unknown.context_tokens, unknown.max_output_tokens) == (None, None)  # type: ignore[attr-defined]
+    assert isinstance(model, Priced)
+    assert model.worst_case_usd([PONG]) is None
 
 
 async def test_a_conversation_moves_between_the_platforms(clouds: Clouds) -> None:
