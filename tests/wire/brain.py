@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import struct
+import wave
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +20,8 @@ class Ask:
     text: str = ""
     """Of the user's last turn."""
     images: list[bytes] = field(default_factory=list)
+    documents: list[bytes] = field(default_factory=list)
+    sounds: list[bytes] = field(default_factory=list)
     results: list[str] = field(default_factory=list)
     """What tools returned since the user's last turn."""
     tools: Sequence[str] = ()
@@ -28,6 +32,7 @@ class Ask:
     def turn(self, text: str) -> None:
         """The user speaks: what came before is history."""
         self.text, self.images, self.results = text, [], []
+        self.documents, self.sounds = [], []
 
 
 @dataclass
@@ -51,6 +56,10 @@ def think(ask: Ask) -> Thought:
         return Thought(calls=[(wanted[1], {"key": key}) for key in keys] or [(wanted[1], {})])
     if "colour" in ask.text:
         return Thought(_colour(ask.images[-1]) if ask.images else "I see no picture.")
+    if "document" in ask.text:
+        return Thought(_secret(ask.documents[-1]) if ask.documents else "I see no document.")
+    if "silence" in ask.text:
+        return Thought(_sound(ask.sounds[-1]) if ask.sounds else "I hear nothing.")
     if ask.results:
         return Thought(" ".join(ask.results))
     if counted := re.search(r"Count from 1 to (\d+)", ask.text):
@@ -64,6 +73,17 @@ def think(ask: Ask) -> Thought:
 
 def _value(kind: dict[str, Any]) -> Any:
     return {"string": "Ghent", "integer": 270_000}[kind["type"]]
+
+
+def _secret(document: bytes) -> str:
+    """What is shown on the first page of a PDF that is not compressed, or says a text."""
+    shown = re.search(rb"\((.*?)\) Tj", document) if document.startswith(b"%PDF-") else None
+    return (shown[1] if shown else document).decode()
+
+
+def _sound(file: bytes) -> str:
+    with wave.open(io.BytesIO(file)) as sound:
+        return "tone" if any(sound.readframes(sound.getnframes())) else "silence"
 
 
 def _colour(png: bytes) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 
 from .brain import Ask, Thought, think
 from .loopback import JSON, Request, Response
-from .openai_wire import Rejected, data_url, digest, known, pieces
+from .openai_content import Contents, Rejected, check_effort, check_key, check_schema, check_tool, digest, known, pieces
+from .voice import Voices
+
+_SHOWN = "Images of"
+"""How the client's own message for images of tool results begins."""
 
 
 @dataclass
@@ -20,61 +24,112 @@ class ChatServer:
     sloppy: bool = False
     """No usage, no call ids, arguments as objects, content in pieces."""
     reasoning_field: str = "reasoning_content"
+    keyed: bool = False
+    """A key is needed."""
+    knows_usage: bool = True
+    """Takes `stream_options`."""
+    window: int | None = None
+    """Tokens of input that it takes."""
+    voices: Voices | None = None
+    """It hears and speaks, and takes no call without any sound."""
+    extra: JSON = field(default_factory=dict)
+    """More members of every answer."""
 
     def handle(self, request: Request) -> Response:
         try:
+            if self.keyed:
+                check_key(request)
             if request.path != "/chat/completions":
                 raise Rejected("Not found", 404)
-            answer = self._answer(request.body, think(self._ask(request.body)))
-            return Response(answer, events=self._events(answer, request.body) if request.body.get("stream") else ())
+            body = request.body
+            thought = think(self._ask(body))
+            answer = self._answer(body, thought) | self.extra
+            return Response(answer, events=self._events(answer, body) if body.get("stream") else ())
         except Rejected as rejected:
             return rejected.response
 
+    # --- the request ---
+
     def _ask(self, body: JSON) -> Ask:
         known(body, CompletionCreateParamsNonStreaming, "body")
-        if "stream_options" in body and not body.get("stream"):
+        if "stream_options" in body and not (self.knows_usage and body.get("stream")):
             raise Rejected("The 'stream_options' parameter is only allowed when 'stream' is enabled.")
-        ask = Ask(tools=[tool["function"]["name"] for tool in body.get("tools", ())], max_tokens=body.get("max_tokens"))
+        if self.window is not None and _size(body) > self.window:
+            raise Rejected(
+                f"This model's maximum context length is {self.window} tokens. However, your messages resulted in "
+                f"{_size(body)} tokens. Please reduce the length of the messages.",
+            )
+        check_effort(body["model"], body.get("reasoning_effort"))
+        limit = body.get("max_tokens", body.get("max_completion_tokens"))
+        ask = Ask(tools=[check_tool(tool["function"]) for tool in body.get("tools", ())], max_tokens=limit)
         choice = body.get("tool_choice")
         ask.tool_choice = choice["function"]["name"] if isinstance(choice, dict) else choice
-        ask.schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
+        if form := body.get("response_format", {}).get("json_schema"):
+            ask.schema = check_schema(form)
+        self._read(body["messages"], ask)
+        if self.voices:
+            self.voices.check(body, heard=bool(ask.sounds))
+        return ask
+
+    def _read(self, messages: list[JSON], ask: Ask) -> None:
+        contents = Contents(ask)
         open_calls: set[str] = set()
-        for message in body["messages"]:
+        for message in messages:
             if message["role"] != "tool" and open_calls:
                 raise Rejected(f"tool_call_ids did not have response messages: {sorted(open_calls)}")
             match message["role"]:
                 case "assistant":
-                    calls = message.get("tool_calls", ())
-                    if not calls and not isinstance(message["content"], str):
-                        raise Rejected("Invalid value for 'content': expected a string, got null.")
-                    if not all(isinstance(call["function"]["arguments"], str) for call in calls):
-                        raise Rejected("Invalid type for 'arguments': expected a string.")
-                    open_calls = {call["id"] for call in calls}
-                    if len(open_calls) != len(calls):
-                        raise Rejected("Duplicate tool call ids.")
+                    open_calls = self._assistant(message)
                 case "tool":
                     if message["tool_call_id"] not in open_calls:
                         raise Rejected("messages with role 'tool' must follow a message with 'tool_calls'.")
                     open_calls.remove(message["tool_call_id"])
                     ask.results.append(str(message["content"]))
                 case "user":
-                    self._user(message["content"], ask)
-                case "system" if isinstance(message["content"], str):
+                    self._user(message["content"], ask, contents)
+                case "system" | "developer" if isinstance(message["content"], str):
                     pass
                 case other:
                     raise Rejected(f"Invalid message with role {other}.")
         if open_calls:
             raise Rejected(f"tool_call_ids did not have response messages: {sorted(open_calls)}")
-        return ask
 
-    def _user(self, content: Any, ask: Ask) -> None:
+    def _assistant(self, message: JSON) -> set[str]:
+        calls = message.get("tool_calls", ())
+        if audio := message.get("audio"):
+            if self.voices is None:
+                raise Rejected("Invalid parameter: 'audio'.")
+            self.voices.recall(audio)
+        elif not calls and not isinstance(message["content"], str):
+            raise Rejected("Invalid value for 'content': expected a string, got null.")
+        if not all(isinstance(call["function"]["arguments"], str) for call in calls):
+            raise Rejected("Invalid type for 'arguments': expected a string.")
+        ids = {call["id"] for call in calls}
+        if len(ids) != len(calls):
+            raise Rejected("Duplicate tool call ids.")
+        return ids
+
+    def _user(self, content: Any, ask: Ask, contents: Contents) -> None:
         if isinstance(content, str):
             ask.turn(content)
             return
         text = "\n".join(piece["text"] for piece in content if piece["type"] == "text")
-        if not text.startswith("Images of"):  # the client's own message for images of tool results
+        if not text.startswith(_SHOWN):
             ask.turn(text)
-        ask.images.extend(data_url(piece["image_url"]["url"]) for piece in content if piece["type"] == "image_url")
+        for piece in content:
+            match piece["type"]:
+                case "text":
+                    pass
+                case "image_url" if self.voices is None:
+                    contents.image(piece["image_url"]["url"])
+                case "input_audio" if self.voices or not self.keyed:
+                    contents.audio(piece["input_audio"])
+                case "file":
+                    contents.file(piece["file"], "application/pdf")
+                case other:
+                    raise Rejected(f"Invalid content type {other} for this model.")
+
+    # --- the answer ---
 
     def _answer(self, body: JSON, thought: Thought) -> JSON:
         stamp = digest(body)[:12]
@@ -91,14 +146,18 @@ class ChatServer:
                 for n, (name, arguments) in enumerate(thought.calls)
             ]
         reason = "length" if thought.cut_off else "tool_calls" if thought.calls else "stop"
-        size, spent = len(json.dumps(body["messages"])) // 4 + 20, len(thought.text.split()) + 10
+        size, spent = _size(body), len(thought.text.split()) + 10
+        usage: JSON = {"prompt_tokens": size, "completion_tokens": spent, "total_tokens": size + spent}
+        if self.voices:
+            del message[self.reasoning_field]
+            usage |= self.voices.speak(body, message)
         answer = {
             "id": stamp,
             "object": "chat.completion",
             "created": 0,
             "model": body["model"],
             "choices": [{"index": 0, "message": message, "finish_reason": reason, "logprobs": None}],
-            "usage": {"prompt_tokens": size, "completion_tokens": spent, "total_tokens": size + spent},
+            "usage": usage,
         }
         return _sloppy(answer) if self.sloppy else answer
 
@@ -113,11 +172,16 @@ class ChatServer:
                 deltas.append({name: text})
         for index, call in enumerate(message.get("tool_calls", ())):
             deltas += [{"tool_calls": [delta]} for delta in self._call_deltas(index, call)]
-        base = {"id": answer.get("id"), "object": "chat.completion.chunk", "model": body["model"]}
+        audio = message.get("audio")
+        deltas += self.voices.deltas(audio) if self.voices and audio else []
+        base = {"id": answer.get("id"), "object": "chat.completion.chunk", "model": body["model"]} | self.extra
         sent: list[JSON | str] = [
             {**base, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas
         ]
         sent.append({**base, "choices": [{"index": 0, "delta": {}, "finish_reason": choice.get("finish_reason")}]})
+        if audio:
+            expiry = {"audio": {"expires_at": audio["expires_at"]}}
+            sent.append({**base, "choices": [{"index": 0, "delta": expiry}]})
         if body.get("stream_options", {}).get("include_usage") and "usage" in answer:
             sent.append({**base, "choices": [], "usage": answer["usage"]})
         return [*sent, "[DONE]"]
@@ -129,6 +193,10 @@ class ChatServer:
         first = {**call, "index": index, "function": {"name": function["name"], "arguments": ""}}
         rest = [{"index": index, "function": {"arguments": piece}} for piece in pieces(function["arguments"])]
         return [first, *rest]
+
+
+def _size(body: JSON) -> int:
+    return len(json.dumps([body["messages"], body.get("tools")])) // 4 + 20
 
 
 def _sloppy(answer: JSON) -> JSON:

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from trellis.models.catalog import close, load
 from trellis.models.model import Model
 
-from . import anthropic_wire, chat_wire, openai_wire
+from . import anthropic_wire, azure_wire, chat_wire, openai_wire, voice
 from .loopback import Loopback
 
 FAST = {"retry_initial_wait_s": 0.001, "retry_max_wait_s": 0.01, "retry_budget_s": 30.0, "timeout_s": 20.0}
@@ -25,30 +25,50 @@ class Wire:
     load: Callable[..., Model]
 
 
+@dataclass(frozen=True)
+class Provider:
+    model: str
+    server: Callable[..., Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the model."""
+
+
 Connect = Callable[..., Any]
 
-PROVIDERS = {
-    "openai": ("openai/gpt-5-mini", openai_wire.ResponsesServer),
-    "anthropic": ("anthropic/claude-haiku-4-5", anthropic_wire.MessagesServer),
-    "openai-compatible": ("openai-compatible/some/model", chat_wire.ChatServer),
+
+def _audio_server(**options: Any) -> chat_wire.ChatServer:
+    return chat_wire.ChatServer(**{"keyed": True, "voices": voice.Voices(), **options})
+
+
+PROVIDERS: Mapping[str, Provider] = {
+    "openai": Provider("openai/gpt-5-mini", openai_wire.ResponsesServer),
+    "anthropic": Provider("anthropic/claude-haiku-4-5", anthropic_wire.MessagesServer),
+    "openai-compatible": Provider("openai-compatible/some/model", chat_wire.ChatServer),
+    "openai audio": Provider("openai/gpt-audio", _audio_server, {"voice": "alloy"}),
+    "azure": Provider("azure/gpt-5-mini", azure_wire.AzureServer, {"api_version": azure_wire.API_VERSION}),
+    "azure chat": Provider(
+        "azure/gpt-5-mini", azure_wire.AzureServer, {"api_version": azure_wire.API_VERSION, "api": "chat"}
+    ),
 }
 
 
 @pytest.fixture
 async def connect(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connect]:
     """`await connect("anthropic")`: a server, and `load(**options)` for models that talk to it."""
-    monkeypatch.setenv("OPENAI_API_KEY", openai_wire.KEY)
+    for name in ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY"):
+        monkeypatch.setenv(name, openai_wire.KEY)
     monkeypatch.setenv("ANTHROPIC_API_KEY", anthropic_wire.KEY)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     async with AsyncExitStack() as stack:
 
-        async def start(provider: str, **server_options: Any) -> Wire:
-            name, kind = PROVIDERS[provider]
-            server = kind(**server_options)
+        async def start(name: str, **server_options: Any) -> Wire:
+            provider = PROVIDERS[name]
+            server = provider.server(**server_options)
             loopback = await stack.enter_async_context(Loopback(server.handle).serve())
 
             def make(**options: Any) -> Model:
-                model = load(options.pop("model", name), {"base_url": loopback.url, **FAST, **options})
+                options = {"base_url": loopback.url, **FAST, **provider.options, **options}
+                model = load(options.pop("model", provider.model), options)
                 stack.push_async_callback(close, model)
                 return model
 

@@ -2,58 +2,31 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any
 
 from openai.types.responses import FunctionToolParam, ResponseReasoningItemParam
+from openai.types.responses.input_token_count_params import InputTokenCountParams
+from openai.types.responses.response_compact_params import ResponseCompactParams
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 from openai.types.responses.response_function_tool_call_param import ResponseFunctionToolCallParam
 
 from .brain import Ask, Thought, think
 from .loopback import JSON, Request, Response
+from .openai_content import (
+    KEY,
+    Contents,
+    Rejected,
+    check_effort,
+    check_key,
+    check_schema,
+    check_tool,
+    digest,
+    known,
+    pieces,
+)
 
-KEY = "sk-test-0123456789abcdef"
-
-
-class Rejected(Exception):
-    """The request is wrong."""
-
-    def __init__(self, message: str, status: int = 400, code: str | None = None) -> None:
-        super().__init__(message)
-        self.response = Response(
-            {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}, status
-        )
-
-
-def known(value: Any, typed_dict: Any, where: str) -> None:
-    """Reject members that the SDK's own type does not have."""
-    if unknown := set(value) - typed_dict.__required_keys__ - typed_dict.__optional_keys__:
-        raise Rejected(f"Unknown parameter: '{where}.{sorted(unknown)[0]}'.", code="unknown_parameter")
-
-
-def check_key(request: Request) -> None:
-    if request.headers.get("authorization") != f"Bearer {KEY}":
-        said = request.headers.get("authorization", "").removeprefix("Bearer ")
-        raise Rejected(f"Incorrect API key provided: {said}.", 401, "invalid_api_key")
-
-
-def data_url(url: str) -> bytes:
-    head, _, data = url.partition(";base64,")
-    if not head.startswith("data:image/"):
-        raise Rejected(f"Invalid image URL: {url[:40]}")
-    return base64.b64decode(data, validate=True)
-
-
-def pieces(text: str, size: int = 5) -> list[str]:
-    """A text in the deltas of a stream."""
-    return [text[at : at + size] for at in range(0, len(text), size)]
-
-
-def digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+__all__ = ["KEY", "Rejected", "ResponsesServer", "digest"]
 
 
 @dataclass
@@ -64,31 +37,79 @@ class ResponsesServer:
     """Items by id."""
     led_to: dict[str, str] = field(default_factory=dict)
     """Of an emitted item's id, the reasoning item that must stand before it."""
+    window: int | None = None
+    """Tokens of input that it takes."""
     status: str = "completed"
     error: JSON | None = None
 
     def handle(self, request: Request) -> Response:
         try:
             check_key(request)
-            if request.path != "/responses":
-                raise Rejected("Not found", 404)
-            answer = self._answer(request.body, think(self._ask(request.body)))
-            return Response(answer, events=events(answer) if request.body.get("stream") else ())
+            match request.path:
+                case "/responses":
+                    return self._create(request.body)
+                case "/responses/input_tokens":
+                    return self._count(request.body)
+                case "/responses/compact":
+                    return self._compact(request.body)
+            raise Rejected("Not found", 404)
         except Rejected as rejected:
             return rejected.response
 
-    def _ask(self, body: JSON) -> Ask:
+    def _create(self, body: JSON) -> Response:
         known(body, ResponseCreateParamsNonStreaming, "body")
-        if body.get("store") is not False or "reasoning.encrypted_content" not in body.get("include", []):
+        reasoning = not body["model"].startswith("gpt-4")
+        included = "reasoning.encrypted_content" in body.get("include", [])
+        if body.get("store") is not False or (reasoning and not included):
             raise Rejected("this server keeps no state: store must be false and reasoning must be included")
+        if included and not reasoning:
+            raise Rejected("Encrypted content is not supported with this model.")
+        check_effort(body["model"], body.get("reasoning", {}).get("effort"))
+        if len(body.get("prompt_cache_key", "")) > 64:
+            raise Rejected("Invalid 'prompt_cache_key': string too long.")
+        if body.get("max_output_tokens", 16) < 16:
+            raise Rejected("Invalid 'max_output_tokens': expected a value >= 16.")
+        answer = self._answer(body, think(self._ask(body)), reasoning)
+        return Response(answer, events=events(answer) if body.get("stream") else ())
+
+    def _count(self, body: JSON) -> Response:
+        known(body, InputTokenCountParams, "body")
+        self._ask(body)
+        return Response({"object": "response.input_tokens", "input_tokens": _size(body)})
+
+    def _compact(self, body: JSON) -> Response:
+        """All that the user said, and one item for the rest."""
+        known(body, ResponseCompactParams, "body")
+        self._ask(body)
+        stamp = digest("compaction", body)[:12]
+        item = {"id": f"cmp_{stamp}", "type": "compaction", "encrypted_content": digest("secret", stamp)}
+        output: list[JSON] = [
+            {**said, "id": f"msg_{stamp}{n}", "status": "completed"}
+            for n, said in enumerate(body["input"])
+            if said["type"] == "message" and said["role"] == "user"
+        ]
+        output.append(item)
+        self.emitted |= {each["id"]: each for each in output}
+        answer = {"id": f"resp_{stamp}", "object": "response.compaction", "created_at": 0, "output": output}
+        return Response({**answer, "usage": _usage(_size(body), 0, 50, 0)})
+
+    # --- the request ---
+
+    def _ask(self, body: JSON) -> Ask:
         ask = Ask(tools=[self._tool(tool) for tool in body.get("tools", ())], max_tokens=body.get("max_output_tokens"))
         if body.get("parallel_tool_calls") is not None and not ask.tools:
             raise Rejected("'parallel_tool_calls' is only allowed when 'tools' are specified.")
-        if ask.max_tokens is not None and ask.max_tokens < 16:
-            raise Rejected("Invalid 'max_output_tokens': expected a value >= 16.")
         choice = body.get("tool_choice")
         ask.tool_choice = choice["name"] if isinstance(choice, dict) else choice
-        ask.schema = body.get("text", {}).get("format", {}).get("schema")
+        if ask.tool_choice not in (None, "none", "auto", "required", *ask.tools):
+            raise Rejected(f"Tool choice '{ask.tool_choice}' not found in 'tools' parameter.")
+        if form := body.get("text", {}).get("format"):
+            ask.schema = check_schema(form)
+        if self.window is not None and _size(body) > self.window:
+            raise Rejected(
+                "Your input exceeds the context window of this model. Please adjust your input and try again.",
+                code="context_length_exceeded",
+            )
         self._read(body["input"], ask)
         return ask
 
@@ -96,10 +117,12 @@ class ResponsesServer:
         known(tool, FunctionToolParam, "tools")
         if missing := {"type", "name", "parameters", "strict"} - tool.keys():
             raise Rejected(f"Missing required parameter: 'tools.{sorted(missing)[0]}'.")
-        return str(tool["name"])
+        return check_tool(tool)
 
     def _read(self, items: list[JSON], ask: Ask) -> None:
+        contents = Contents(ask)
         open_calls: set[str] = set()
+        seen: set[str] = set()
         for item, follower in zip(items, [*items[1:], None], strict=True):
             if item["type"] != "function_call_output" and item["type"] != "function_call" and open_calls:
                 raise Rejected(f"No tool output found for function call {min(open_calls)}.")
@@ -107,47 +130,62 @@ class ResponsesServer:
                 case "message" if item["role"] == "assistant":
                     self._unchanged(item, items)
                 case "message":
-                    self._message(item, ask)
+                    self._unchanged(item, items)
+                    self._message(item, ask, contents)
                 case "reasoning":
                     known(item, ResponseReasoningItemParam, "input")
                     self._unchanged(item, items)
-                    if follower is None or follower["type"] not in ("message", "function_call"):
+                    if follower is None or follower["type"] not in ("message", "function_call", "reasoning"):
                         raise Rejected(
                             f"Item '{item['id']}' of type 'reasoning' was provided without its required following item."
                         )
+                case "compaction":
+                    self._unchanged(item, items)
                 case "function_call":
                     known(item, ResponseFunctionToolCallParam, "input")
-                    json.loads(item["arguments"])
+                    if len(item["call_id"]) > 64 or item["call_id"] in seen:
+                        raise Rejected("Invalid 'input.call_id': too long, or used twice.")
                     self._unchanged(item, items)
                     open_calls.add(item["call_id"])
+                    seen.add(item["call_id"])
                 case "function_call_output":
                     if item["call_id"] not in open_calls:
                         raise Rejected(f"No tool call found for function call output with call_id {item['call_id']}.")
                     open_calls.remove(item["call_id"])
-                    self._output(item, ask)
+                    ask.results.append(self._contents(item["output"], contents))
                 case other:
                     raise Rejected(f"Invalid value: '{other}'.")
         if open_calls:
             raise Rejected(f"No tool output found for function call {min(open_calls)}.")
 
-    def _message(self, item: JSON, ask: Ask) -> None:
-        texts, images = self._contents(item["content"])
+    def _message(self, item: JSON, ask: Ask, contents: Contents) -> None:
+        if item["role"] not in ("user", "developer", "system"):
+            raise Rejected(
+                f"Invalid value: '{item['role']}'. Supported: 'assistant', 'system', 'developer' and 'user'."
+            )
         if item["role"] == "user":
-            ask.turn("\n".join(texts))
-        ask.images.extend(images)
+            ask.turn("")
+        text = self._contents(item["content"], contents)
+        if item["role"] == "user":
+            ask.text = text
 
-    def _output(self, item: JSON, ask: Ask) -> None:
-        output = item["output"]
-        texts, images = ([output], []) if isinstance(output, str) else self._contents(output)
-        ask.results.append("\n".join(texts))
-        ask.images.extend(images)
-
-    def _contents(self, contents: list[JSON]) -> tuple[list[str], list[bytes]]:
-        texts = [content["text"] for content in contents if content["type"] == "input_text"]
-        images = [data_url(content["image_url"]) for content in contents if content["type"] == "input_image"]
-        if len(texts) + len(images) != len(contents):
-            raise Rejected(f"Invalid content types: {[content['type'] for content in contents]}")
-        return texts, images
+    def _contents(self, content: str | list[JSON], contents: Contents) -> str:
+        if isinstance(content, str):
+            return content
+        texts = []
+        for part in content:
+            match part["type"]:
+                case "input_text":
+                    texts.append(part["text"])
+                case "input_image":
+                    contents.image(part["image_url"])
+                case "input_file":
+                    contents.file(part)
+                case "input_audio":
+                    contents.audio(part["input_audio"])
+                case other:
+                    raise Rejected(f"Invalid value: '{other}'.")
+        return "\n".join(texts)
 
     def _unchanged(self, item: JSON, items: list[JSON]) -> None:
         """What has an id must be what this server emitted, byte for byte, with the reasoning that led to it."""
@@ -162,7 +200,7 @@ class ResponsesServer:
                 f"'reasoning' item: '{reasoning}'."
             )
 
-    def _answer(self, body: JSON, thought: Thought) -> JSON:
+    def _answer(self, body: JSON, thought: Thought, reasoning: bool) -> JSON:
         stamp = digest(body)[:12]
         output: list[JSON] = [
             {
@@ -196,11 +234,12 @@ class ResponsesServer:
                     "content": [content if thought.refuses else {**content, "annotations": [], "logprobs": []}],
                 }
             )
+        output = output if reasoning else output[1:]
         for item in output:
             self.emitted[item["id"]] = item
-            if item["type"] != "reasoning":
+            if item["type"] != "reasoning" and reasoning:
                 self.led_to[item["id"]] = f"rs_{stamp}"
-        size = len(json.dumps(body["input"])) // 4 + 50
+        size = _size(body)
         seen = sum(item.get("role") == "assistant" or item["type"] == "function_call" for item in body["input"])
         spent = len(thought.text.split()) + 10 * len(thought.calls) + 64
         return {
@@ -215,15 +254,25 @@ class ResponsesServer:
             "parallel_tool_calls": True,
             "tool_choice": "auto",
             "tools": [],
-            "service_tier": "default",
-            "usage": {
-                "input_tokens": size,
-                "output_tokens": spent,
-                "total_tokens": size + spent,
-                "input_tokens_details": {"cached_tokens": size // 2 if seen else 0, "cache_write_tokens": 0},
-                "output_tokens_details": {"reasoning_tokens": 64},
-            },
+            "service_tier": {"auto": "default", "fast": "priority"}.get(
+                body.get("service_tier", "default"), body.get("service_tier", "default")
+            ),
+            "usage": _usage(size, size // 2 if seen else 0, spent, 64 if reasoning else 0),
         }
+
+
+def _size(body: JSON) -> int:
+    return len(json.dumps([body["input"], body.get("tools")])) // 4 + 50
+
+
+def _usage(read: int, cached: int, written: int, reasoning: int) -> JSON:
+    return {
+        "input_tokens": read,
+        "output_tokens": written,
+        "total_tokens": read + written,
+        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": reasoning},
+    }
 
 
 def events(response: JSON) -> list[JSON | str]:
