@@ -19,7 +19,7 @@ from trellis.runs.flags import as_json
 
 EXTRAS = {
     "mle": ("matplotlib", "pandas", "sklearn", "yaml"), "swelancer": ("pytest",), "browser": ("playwright",),
-    "mcp": ("mcp",), "images": ("PIL",), "compose": ("yaml",),
+    "mcp": ("mcp",), "images": ("PIL",), "compose": ("yaml",), "bedrock": ("boto3",), "vertex": ("google.auth",),
 }  # fmt: skip
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 LOW_DISK_GB = 5.0
@@ -93,6 +93,13 @@ async def _clean(max_gb: float | None, dry_run: bool) -> list[dict[str, str]]:
     return items + [{"what": left.what, "id": left.id, "label": left.label} for left in unowned]
 
 
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it is in
+        return False
+
+
 def _build_image() -> None:
     from trellis.environments.docker.base_image import build
     from trellis.environments.environment import EnvironmentUnavailable
@@ -109,7 +116,7 @@ async def _examine() -> Mapping[str, tuple[bool | None, str]]:
 
     found: dict[str, tuple[bool | None, str]] = {"python": (True, f"{sys.version.split()[0]} at {sys.executable}")}
     for extra, modules in EXTRAS.items():
-        missing = [module for module in modules if find_spec(module) is None]
+        missing = [module for module in modules if not _is_installed(module)]
         hint = f"missing: {', '.join(missing)}; pip install 'trellis-agents[{extra}]'"
         found[f"extra {extra}"] = (not missing, hint if missing else ", ".join(modules))
     git = shutil.which("git")

@@ -13,6 +13,7 @@ from trellis.models.anthropic import wire
 from trellis.models.anthropic.prefix import Block, Ttl, binds_thinking, set_breakpoints
 from trellis.models.anthropic.streams import MessagesAssembler
 from trellis.models.client import Answer, Check, ClientOptions, Endpoint
+from trellis.models.failures import Declined
 from trellis.models.keys import Key
 from trellis.models.listed import Listed
 from trellis.models.messages import Message, Text
@@ -240,6 +241,8 @@ def _is_count(body: Mapping[str, Any]) -> None:
 
 
 def _is_compaction(body: Mapping[str, Any]) -> None:
+    if body.get("stop_reason") == "refusal":
+        raise Declined((body.get("stop_details") or {}).get("explanation") or "declined")
     if not any(block.get("type") == "compaction" and block.get("content") for block in body.get("content") or ()):
         raise TransientError("the answer has no summary")
 

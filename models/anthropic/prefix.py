@@ -27,17 +27,24 @@ class Prefix:
     """A digest of all that a request says, block by block: system prompt and tools, then the conversation."""
 
     def __init__(self, system: Sequence[Block], tools: Sequence[Block]) -> None:
-        self._hash = hashlib.sha256(_canonical([system, tools]))
+        self._frame = _digest("", [system, tools])
+        self.said = ""
+        """The conversation so far."""
 
     def add(self, role: str, block: Mapping[str, Any]) -> None:
-        self._hash.update(_canonical([role, block]))
+        self.said = _digest(self.said, [role, block])
+
+    def stand_for(self, said: str) -> None:
+        """Go on as after the conversation `said`, which has been compacted: it counts as if it stood here."""
+        self.said = said
 
     def digest(self) -> str:
-        return self._hash.hexdigest()[:16]
+        return _digest(self._frame, self.said)[:16]
 
 
-def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+def _digest(before: str, value: Any) -> str:
+    canonical = json.dumps([before, value], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def set_breakpoints(system: list[Block], tools: list[Block], turns: Sequence[Turn], ttl: Ttl) -> None:

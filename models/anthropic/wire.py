@@ -106,10 +106,14 @@ def _joined(turns: Sequence[_Said], prefix: Prefix | None) -> tuple[list[Turn], 
         blocks = []
         for block, part in content:
             if prefix is not None:
-                if block["type"] in _THINKING and _written_after(part) not in (None, prefix.digest()):
+                written = _written_after(part)
+                if block["type"] in _THINKING and written not in (None, prefix.digest()):
                     edited += 1
                     continue
-                prefix.add(role, block)
+                if block["type"] == "compaction" and written:
+                    prefix.stand_for(written)
+                else:
+                    prefix.add(role, block)
             blocks.append(block)
         if joined and blocks and joined[-1][0] == role:  # the turn between them was nothing but such thinking
             joined[-1][1].extend(blocks)
@@ -119,7 +123,8 @@ def _joined(turns: Sequence[_Said], prefix: Prefix | None) -> tuple[list[Turn], 
 
 
 def _written_after(part: Part) -> str | None:
-    """The digest of what stood before a block of thinking when it was written."""
+    """What a part remembers of what stood before it: a digest of all for thinking, and the conversation's own for a
+    compaction."""
     return (getattr(part, "raw", None) or {}).get("prefix")
 
 
@@ -196,8 +201,8 @@ def parts(blocks: Sequence[Mapping[str, Any]], prefix: Prefix | None) -> tuple[P
     made = []
     for block in blocks:
         raw: dict[str, Any] = {"provider": PROVIDER, "item": block}
-        if prefix is not None and block.get("type") in _THINKING:
-            raw["prefix"] = prefix.digest()
+        if prefix is not None and block.get("type") in (*_THINKING, "compaction"):
+            raw["prefix"] = prefix.said if block["type"] == "compaction" else prefix.digest()
         part = _part(block, raw)
         made.append(part)
         if prefix is not None and (again := _ToBlock("", keep_blank=True)(part)) is not None:

@@ -67,6 +67,8 @@ class Blocks:
     thought_before: set[str] = field(default_factory=set)
     """Ids of tool calls that thinking led to."""
     compactions: dict[str, str] = field(default_factory=dict)
+    stands_for: dict[str, list[Any]] = field(default_factory=dict)
+    """What was said before a compaction, by signature."""
     paused: set[str] = field(default_factory=set)
     images: list[bytes] = field(default_factory=list)
     """All images of the request that is being read."""
@@ -82,6 +84,7 @@ class Blocks:
             raise Rejected("compaction: the conversation ends on an assistant turn that is not finished")
         summary = f"A summary of {len(body['messages'])} turns."
         self.compactions[signature := digest("compaction", body)] = summary
+        self.stands_for[signature] = _before(body)[1:]
         block = {"type": "compaction", "content": summary, "encrypted_content": None}
         return {**block, "signature": signature, "tool_changes": []}
 
@@ -94,7 +97,7 @@ class Blocks:
         for block in message["content"]:
             if block["type"] == "thinking":
                 self.thought_after.setdefault(block["signature"], digest(before))
-            before.append(["assistant", block])
+            before.append(["assistant", plain(block)])
         if message["stop_reason"] == "pause_turn":
             self.paused.add(digest(message["content"]))
 
@@ -125,7 +128,10 @@ class Blocks:
                     raise Rejected(f"{where}: the `compaction` block is not the first, or its beta is missing")
                 if self.preserve and block["type"] == "thinking":
                     self._preserved(block, before, where)
-                before.append([message["role"], plain(block)])
+                if block["type"] == "compaction":
+                    before += self.stands_for.get(block["signature"], [])
+                else:
+                    before.append([message["role"], plain(block)])
             if message["role"] == "assistant":
                 open_calls = self._assistant(blocks)
                 if seen & set(open_calls) or len(set(open_calls)) < len(open_calls):

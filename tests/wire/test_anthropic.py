@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from trellis.models import conformance
 from trellis.models.conformance import LOOKUP, solid_png
 from trellis.models.messages import (
     Audio,
@@ -265,6 +266,18 @@ async def test_a_budget_waits_for_a_reply_of_its_own(connect: Connect) -> None:
     assert sent(wire)["thinking"]["type"] == "enabled"
 
 
+@pytest.mark.conformance
+@pytest.mark.parametrize("check", [name for name in conformance.CHECKS if name not in ("forced_tool", "length_stop")])
+async def test_conformance_with_a_thinking_budget(connect: Connect, check: str) -> None:
+    await conformance.CHECKS[check]((await connect("anthropic")).load(thinking=2048))
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("check", conformance.CHECKS)
+async def test_conformance_of_newer_models(connect: Connect, check: str) -> None:
+    await conformance.CHECKS[check]((await connect("anthropic", preserve=True)).load(model=NEW))
+
+
 # --- the cache ---
 
 
@@ -359,6 +372,29 @@ async def test_compaction_stands_for_the_past(connect: Connect) -> None:
     assert "beta is missing" in refused(wire, forged, **{"anthropic-beta": ""})
     forged["messages"][0]["content"][0]["content"] = "Something else."
     assert "does not verify" in refused(wire, forged)
+
+
+async def test_turns_kept_after_a_compaction_keep_their_thinking(connect: Connect) -> None:
+    """What was compacted counts as if it still stood there, as long as prompt and tools are the same."""
+    wire = await connect("anthropic", preserve=True)
+    model = wire.load(model=NEW)
+    past = await turn(model, await turn(model, [system("You are terse.")], ASK))
+    kept = (await turn(model, await turn(model, past, ASK)))[len(past) :]
+    summary = through_json((await compacted(model, [*past, kept[0]])).message)
+    messages = [past[0], summary, *kept[1:], ASK]
+    reply = await model.generate(messages, tools=[LOOKUP])
+    assert reply.dropped == ()
+    assert json.dumps(sent(wire)).count('"type": "thinking"') == 2
+    other = [system("You are verbose."), *messages[1:]]
+    assert (await model.generate(other, tools=[LOOKUP])).dropped
+
+
+async def test_a_compaction_may_be_declined(connect: Connect) -> None:
+    wire = await connect("anthropic")
+    details = {"type": "refusal", "category": "cyber", "explanation": "Not that."}
+    wire.server.script.append({"content": [], "stop_reason": "refusal", "stop_details": details})
+    with pytest.raises(ModelRequestError, match=r"cannot be compacted \(Not that\.\)"):
+        await compacted(wire.load(), [ASK])
 
 
 async def test_a_paused_turn_goes_on(connect: Connect) -> None:
