@@ -22,6 +22,7 @@ from trellis.runs.grading import EpisodeGrader
 from trellis.runs.metering import Meter
 from trellis.runs.plan import Cell
 from trellis.runs.results import Outcome, Result, finite
+from trellis.scaffolds.budget import Calls
 from trellis.scaffolds.episode import (
     Episode,
     LimitReached,
@@ -55,7 +56,7 @@ class Attempt:
         self.budget = run.experiment.budget.open()
         self._run = run
         self._path = run.folder.episode(cell.key)
-        self._judge: tuple[Usage, float | None] = (Usage(), 0.0)
+        self._judge: tuple[Usage, float | None, Calls] = (Usage(), 0.0, Calls())
         self._started_at = now()
 
     async def run(self) -> Result:
@@ -92,13 +93,13 @@ class Attempt:
             try:
                 score = await planned.benchmark.score(cell.task, submission, grader)
             finally:
-                self._judge = (grader.judge_usage, grader.judge_cost_usd)
+                self._judge = (grader.judge_usage, grader.judge_cost_usd, grader.calls)
                 await grader.close()
         return self.result(outcome, limit=limit, score=finite(score), **spent)
 
     def result(self, outcome: Outcome, **more: Any) -> Result:
         """A result with what is known so far."""
-        judge_usage, judge_cost_usd = self._judge
+        judge_usage, judge_cost_usd, judge_calls = self._judge
         return Result(
             **{
                 "key": self.cell.key,
@@ -110,6 +111,7 @@ class Attempt:
                 "cost_usd": self.budget.spent_cost_usd,
                 "judge_usage": judge_usage,
                 "judge_cost_usd": judge_cost_usd,
+                "calls": self.budget.calls + judge_calls,
                 "time_s": round(self.budget.worked_s, 3),
                 "wall_s": round(self.budget.clock(), 3),
                 "started_at": self._started_at,

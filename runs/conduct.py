@@ -22,7 +22,7 @@ from trellis.runs.folder import RunFolder
 from trellis.runs.metering import Meter, recorded_usd
 from trellis.runs.plan import Cell, Plan, make_plan
 from trellis.runs.progress import watching
-from trellis.runs.results import Result, total_usd
+from trellis.runs.results import Result
 from trellis.runs.summary import Summary, in_order, summarize
 from trellis.runs.worlds import settle
 
@@ -136,8 +136,9 @@ def _meter(folder: RunFolder, plan: Plan, final: Sequence[Result]) -> Meter:
     """Starts from what the run has cost already, unfinished episodes included."""
     done = {result.key for result in final}
     logs = [folder.path / folder.episode(key) / "trajectory.jsonl" for key in plan.keys if key not in done]
-    spent = total_usd(cost or 0.0 for result in final for cost in (result.cost_usd, result.judge_cost_usd))
-    return Meter(plan.experiment.max_cost_usd, (spent or 0.0) + recorded_usd(logs))
+    spent_usd = sum(result.paid_usd for result in final) + recorded_usd(logs)
+    experiment = plan.experiment
+    return Meter(experiment.max_cost_usd, spent_usd, must_price=experiment.budget.cost_usd is not None)
 
 
 def _pool(folder: RunFolder, experiment: Experiment) -> Pool:

@@ -9,6 +9,7 @@ from trellis.benchmarks.benchmark import GraderFault
 from trellis.environments.environment import Environment, EnvironmentSpec, StartWorld
 from trellis.models.messages import Message
 from trellis.models.model import GenerateConfig, Reply, Usage
+from trellis.scaffolds.budget import Calls
 from trellis.scaffolds.episode import Episode
 
 
@@ -29,6 +30,7 @@ class EpisodeGrader:
         self._worlds: list[Environment] = []
         self.judge_usage = Usage()
         self.judge_cost_usd: float | None = 0.0
+        self.calls = Calls()
 
     async def start(self, spec: EnvironmentSpec) -> Environment:
         sealed = replace(  # the agents' way out is not ours
@@ -45,6 +47,7 @@ class EpisodeGrader:
     async def judge(self, messages: Sequence[Message], *, config: GenerateConfig = GenerateConfig()) -> Reply:
         reply = await self._episode.judge(messages, config=config)
         self.judge_usage += reply.usage
+        self.calls += Calls.of(reply)
         if reply.cost_usd is None or self.judge_cost_usd is None:
             self.judge_cost_usd = None
         else:

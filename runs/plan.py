@@ -11,6 +11,7 @@ from typing import Any
 
 from trellis.benchmarks.benchmark import Benchmark
 from trellis.environments.environment import EnvironmentSpec
+from trellis.models.listed import price_is_unknown
 from trellis.models.messages import Message
 from trellis.models.model import GenerateConfig, Model, ModelRequestError, Reply, ToolSpec
 from trellis.runs.errors import UsageError, known
@@ -135,7 +136,22 @@ def make_plan(experiment: Experiment, *, only_to_score: bool = False) -> Plan:
     ]  # fmt: skip
     for cell in cells:
         _check_servers(cell)
-    return Plan(experiment, tuple(cells))
+    plan = Plan(experiment, tuple(cells))
+    if not only_to_score:
+        _check_prices(plan)
+    return plan
+
+
+def _check_prices(plan: Plan) -> None:
+    """Raises UsageError: a cost is to be kept, and a model is known to have no price."""
+    experiment = plan.experiment
+    caps = {"--max-cost-usd": experiment.max_cost_usd, "--max-episode-cost-usd": experiment.budget.cost_usd}
+    cap = next((flag for flag, value in caps.items() if value is not None), None)
+    for model in plan.models if cap else ():
+        if price_is_unknown(model):
+            raise UsageError(
+                f"the price of {model.name} is unknown, so {cap} cannot be kept; give its price: -M prices=FILE"
+            )
 
 
 def episode_seed(seed: int, benchmark: str, task: str, epoch: int) -> int:

@@ -64,7 +64,7 @@ def render(run: str, experiment: Experiment, results: Sequence[Result], summary:
     environment.filters |= {
         "number": text.number, "interval": text.interval, "rate": text.rate, "count": text.count, "usd": text.usd,
         "seconds": text.seconds, "p": text.p_value, "link": _link, "words": _in_words, "shade": _shade,
-        "moment": _moment, "metric": text.metric,
+        "moment": _moment, "metric": text.metric, "calls": text.calls,
     }  # fmt: skip
     template = environment.from_string(TEMPLATE.read_text("utf-8"))
     return template.render(

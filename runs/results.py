@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from trellis.benchmarks.benchmark import Score
 from trellis.models.model import Usage
+from trellis.scaffolds.budget import Calls
 
 Outcome: TypeAlias = Literal["completed", "limit", "refused", "fault", "cancelled"]
 OUTCOMES: tuple[Outcome, ...] = ("completed", "limit", "refused", "fault", "cancelled")
@@ -53,10 +54,17 @@ class Result:
     cost_usd: float | None = 0.0
     judge_usage: Usage = field(default_factory=Usage)
     judge_cost_usd: float | None = 0.0
+    calls: Calls = field(default_factory=Calls)
+    """Retries, throttles and waiting, the judge's calls included."""
     time_s: float = 0.0
     wall_s: float = 0.0
     started_at: str = ""
     ended_at: str = ""
+
+    @property
+    def paid_usd(self) -> float:
+        """What it cost as far as prices are known, without what came from a cache of replies."""
+        return (self.cost_usd or 0.0) + (self.judge_cost_usd or 0.0) - self.calls.saved_usd
 
     @property
     def final(self) -> bool:
@@ -74,6 +82,7 @@ class Result:
         return cls(
             key=Key(*(data[name] for name in Key._fields)),
             score=score and Score(**{**score, "flags": tuple(score["flags"])}),
+            calls=Calls(**rest.pop("calls", {})),  # lines of earlier versions have none
             **{**rest, "usage": Usage(**rest["usage"]), "judge_usage": Usage(**rest["judge_usage"])},
         )
 

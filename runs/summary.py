@@ -22,6 +22,7 @@ from trellis.runs.stats import (
     paired_difference,
     rate_interval,
 )
+from trellis.scaffolds.budget import Calls
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Row:
     """Mean per scored episode."""
     cost_usd: float | None
     """Of all episodes, judge included; None where a price is unknown."""
+    calls: Calls
+    """Retries, throttles and waiting of all episodes, judge included."""
     flagged: int
     """Scored episodes whose score carries a flag."""
     metrics: Mapping[str, float]
@@ -83,6 +86,10 @@ class Summary:
         return total_usd(row.cost_usd for row in self.rows)
 
     @property
+    def calls(self) -> Calls:
+        return sum((row.calls for row in self.rows), Calls())
+
+    @property
     def faults(self) -> int:
         return self.outcomes.get("fault", 0)
 
@@ -100,6 +107,8 @@ class Summary:
             "episodes": self.episodes,
             "outcomes": dict(self.outcomes),
             "metrics": self.metrics(),
+            "cost_usd": self.cost_usd,
+            "calls": asdict(self.calls),
             "agents": [_row_to_json(row) for row in self.rows],
             "comparisons": [{**asdict(c), "verdict": c.verdict} for c in self.comparisons],
         }
@@ -158,6 +167,7 @@ def _row(label: str, agent: str, results: Sequence[Result], benchmark: Benchmark
         tokens=fmean(r.usage.total for r in scored) if scored else None,
         time_s=fmean(r.time_s for r in scored) if scored else None,
         cost_usd=total_usd(cost for r in results for cost in (r.cost_usd, r.judge_cost_usd)),
+        calls=sum((r.calls for r in results), Calls()),
         flagged=sum(bool(r.score and r.score.flags) for r in scored),
         metrics=_own_metrics(scored, benchmark) if benchmark else {},
     )

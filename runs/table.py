@@ -37,6 +37,8 @@ def comparison(summary: Summary, width: int = WIDE) -> RenderableType:
         parts.append(_rows(benchmark, of_benchmark, fit))
         if names := metric_names(of_benchmark):
             parts.append(_own_metrics(names, of_benchmark))
+        if told := list(dict.fromkeys(what for row in of_benchmark for what, _ in text.calls(row.calls))):
+            parts.append(_calls(told, of_benchmark))
         pairs = [c for c in summary.comparisons if c.benchmark == benchmark]
         if pairs:
             parts.append(_pairs(pairs, fit))
@@ -98,6 +100,13 @@ def _own_metrics(names: list[str], rows: list[Row]) -> RenderableType:
     return simple(
         columns, ([name.replace("_", " "), *(text.metric(row.metrics.get(name)) for row in rows)] for name in names)
     )
+
+
+def _calls(told: list[str], rows: list[Row]) -> RenderableType:
+    """What the provider made of the calls, where there is something to be told: a line for each, a column per agent."""
+    columns = {"calls of the model": "left", **{row.agent: "right" for row in rows}}
+    amounts = [dict(text.calls(row.calls)) for row in rows]
+    return simple(columns, ([what, *(amount.get(what, "0") for amount in amounts)] for what in told))
 
 
 def _alarm(count: int) -> Text:

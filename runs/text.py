@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 from trellis.runs.stats import Interval
+from trellis.scaffolds.budget import Calls
 
 UNKNOWN = "–"
 
@@ -83,8 +84,19 @@ def count(value: float | None) -> str:
 
 def usd(value: float | None) -> str:
     if value is None:
-        return "unknown"
+        return "unpriced"
     return f"${value:.2f}" if value >= 1 or value == 0 else f"${value:.4f}"
+
+
+def calls(value: Calls) -> list[tuple[str, str]]:
+    """What there is to be told of calls: "throttled (429)", "12". Nothing where all went well."""
+    told = [
+        ("calls tried again", f"{value.retries:,}" if value.retries else ""),
+        ("of them throttled (429)", f"{value.throttles:,}" if value.throttles else ""),
+        ("waited for the provider", seconds(value.waited_s) if value.waited_s >= 1 else ""),
+        ("spared by the reply cache", usd(value.saved_usd) if value.saved_usd else ""),
+    ]
+    return [(what, amount) for what, amount in told if amount]
 
 
 def seconds(value: float | None) -> str:

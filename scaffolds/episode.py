@@ -19,7 +19,7 @@ from typing import Any
 from trellis.environments import kinds
 from trellis.environments.environment import Environment, EnvironmentFault, EnvironmentSpec, Snapshot, StartWorld
 from trellis.models.messages import Message, Text, ToolCall, ToolResult, part_from_json, part_to_json
-from trellis.models.model import GenerateConfig, Model, Reply, ToolSpec, Usage
+from trellis.models.model import GenerateConfig, Model, Priced, Reply, ToolSpec, Usage
 from trellis.scaffolds.approval import Approve, Decision
 from trellis.scaffolds.budget import Budget, LimitReached
 from trellis.scaffolds.task import Submission, Task
@@ -152,19 +152,26 @@ class Episode:
         specs = [tool.spec for tool in self.tools] if tools is None else tools
         model = self._shared.models.get(role) or self._shared.models["main"]
         live = not self._shared.recorder.recorded("generate", self.name)
-        if live:
-            self.budget.begin_step()
+        if not live:
+            reply, at = await self._ask(self.name, role, model, messages, specs, config)
+            self.budget.spend(reply, at)
+            return reply
+        held_usd = await self.budget.begin_step(self._worst_usd(model, messages, specs, config))
         try:
-            reply, _ = await self._ask(self.name, role, model, messages, specs, config)
+            reply, at = await self._ask(self.name, role, model, messages, specs, config)
         except BaseException:
-            if live:
-                self.budget.abandon_step()
+            self.budget.abandon_step(held_usd)
             raise
-        if live:
-            self.budget.end_step(reply)
-        else:
-            self.budget.spend(reply)
+        self.budget.end_step(reply, at, held_usd)
         return reply
+
+    def _worst_usd(
+        self, model: Model, messages: Sequence[Message], tools: Sequence[ToolSpec], config: GenerateConfig | None
+    ) -> float | None:
+        """What a call may cost at most, where that matters and is known."""
+        if self.budget.cost_usd is None or not isinstance(model, Priced):
+            return None
+        return model.worst_case_usd(messages, tools=tools, config=config or GenerateConfig())
 
     async def act(self, call: ToolCall) -> ToolResult:
         """Use a tool in this branch's world. The model's mistakes come back as results, and so do calls that are not
@@ -205,16 +212,16 @@ class Episode:
             return ""
 
         async def decide() -> Mapping[str, Any]:
-            budget.begin_wait()
+            asked_at = budget.begin_wait()
             try:
                 decision = await approve(call, self.name)
             finally:
-                waited_s = budget.end_wait()
-            return {**decision.to_json(), "waited_s": round(waited_s, 6)}
+                waited_s = budget.end_wait(asked_at)
+            return {**decision.to_json(), "asked_at": round(asked_at, 6), "waited_s": round(waited_s, 6)}
 
         answered, from_log = await self._shared.recorder.effect("approval", self.name, request, decide)
         if from_log:
-            budget.waited_s += answered["waited_s"]
+            budget.wait(answered["asked_at"], answered["asked_at"] + answered["waited_s"])
         return "" if answered["allowed"] else Decision(False, answered["reason"], answered["by"]).refusal
 
     async def use(self, tool: str, **arguments: Any) -> ToolResult:
@@ -348,7 +355,8 @@ class Episode:
         messages: Sequence[Message],
         tools: Sequence[ToolSpec],
         config: GenerateConfig | None,
-    ) -> tuple[Reply, bool]:
+    ) -> tuple[Reply, float]:
+        """The reply, and when it came on the episode's clock, as recorded."""
         config = config or GenerateConfig()
         if config.seed is None:
             self._shared.asked[branch] += 1

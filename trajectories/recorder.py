@@ -148,8 +148,11 @@ class Recorder:
         tools: Sequence[ToolSpec],
         config: GenerateConfig,
         perform: Callable[[], Awaitable[Reply]],
-    ) -> tuple[Reply, bool]:
-        """A model call, with each message written once and referred to by its hash afterwards."""
+    ) -> tuple[Reply, float]:
+        """A model call, with each message written once and referred to by its hash afterwards.
+
+        Returns the reply, and when it came on the episode's clock, as recorded the first time.
+        """
         before = self._sent.get(branch)
         keep = _common_prefix(before.messages, messages) if before else 0
         whole = before is not None and keep == len(before.messages)
@@ -174,17 +177,18 @@ class Recorder:
             )  # fmt: skip
         self._sent[branch] = _Sent(list(messages), digest, seq)
         if recorded:
-            return self._reply(recorded), True
+            return self._reply(recorded), recorded["at"]
 
         reply = await perform()
         name = self._write_message(branch, reply.message)
-        self.event(
-            "generate.done", branch, begun=seq, message=name, stop_reason=reply.stop_reason,
+        at = round(self.now, 4)
+        self.log.append(
+            "generate.done", branch, at, begun=seq, message=name, stop_reason=reply.stop_reason,
             usage=reply.usage.to_json(), cost_usd=reply.cost_usd,
             latency_s=round(reply.latency_s, 6), waited_s=round(reply.waited_s, 6),
             **{name: value for name in _RARE if (value := getattr(reply, name))},
         )  # fmt: skip
-        return reply, False
+        return reply, at
 
     def close(self) -> None:
         self.log.close()
