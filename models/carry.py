@@ -27,6 +27,26 @@ def line(number: int, kind: str, owner: str = "") -> str:
     return f"{number} {kind}{'s' if number > 1 else ''}{f' of {owner}' if owner else ''}"
 
 
+_LINE = re.compile(r"(\d+) (.*?)(s?)((?: of| that| before).*)?")
+
+
+def counted(said: str) -> tuple[str, int]:
+    """A line of `Reply.dropped` as its kind, in the plural, and the number: "item ids of openai", 3."""
+    found = _LINE.fullmatch(said)
+    return (f"{found[2]}s{found[4] or ''}", int(found[1])) if found else (said, 1)
+
+
+def most(*dropped: Iterable[str]) -> tuple[str, ...]:
+    """The lines of several replies together. Each reply says all that was left behind of its conversation, so of each
+    kind the largest number holds, not the sum."""
+    largest: dict[str, tuple[int, str]] = {}
+    for said in (said for lines in dropped for said in lines):
+        kind, number = counted(said)
+        if number > largest.get(kind, (0, ""))[0]:
+            largest[kind] = (number, said)
+    return tuple(said for _, said in largest.values())
+
+
 def _left_behind(part: Part, provider: str) -> tuple[str, str] | None:
     """The kind of what is lost with a part, and whose it was; None where nothing is."""
     raw = getattr(part, "raw", None)
@@ -40,7 +60,7 @@ def _left_behind(part: Part, provider: str) -> tuple[str, str] | None:
         case Reasoning():
             return _reasoning(part, item), owner
         case Text() if item.get("type") == "compaction":
-            return "signature under a compaction", owner
+            return "compaction signature", owner
         case Audio():
             return "audio reference", owner
         case Text() if item.get("id"):

@@ -79,10 +79,11 @@ class Result:
         """Raises KeyError or TypeError where it is not a result."""
         rest = {name: value for name, value in data.items() if name not in Key._fields}
         score = rest.pop("score")
+        calls = rest.pop("calls", {})  # lines of earlier versions have none
         return cls(
             key=Key(*(data[name] for name in Key._fields)),
             score=score and Score(**{**score, "flags": tuple(score["flags"])}),
-            calls=Calls(**rest.pop("calls", {})),  # lines of earlier versions have none
+            calls=Calls(**{**calls, "dropped": tuple(calls.get("dropped", ()))}),
             **{**rest, "usage": Usage(**rest["usage"]), "judge_usage": Usage(**rest["judge_usage"])},
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
+from trellis.models.carry import counted
 from trellis.runs.stats import Interval
 from trellis.scaffolds.budget import Calls
 
@@ -95,6 +96,7 @@ def calls(value: Calls) -> list[tuple[str, str]]:
         ("of them throttled (429)", f"{value.throttles:,}" if value.throttles else ""),
         ("waited for the provider", seconds(value.waited_s) if value.waited_s >= 1 else ""),
         ("spared by the reply cache", usd(value.saved_usd) if value.saved_usd else ""),
+        *((f"left behind: {kind}", f"{number:,}") for kind, number in map(counted, value.dropped)),
     ]
     return [(what, amount) for what, amount in told if amount]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from trellis.models.carry import most
 from trellis.models.model import Reply, Usage
 from trellis.scaffolds.purse import CapReached, Purse
 from trellis.scaffolds.waits import Waits
@@ -30,10 +31,13 @@ class Calls:
     """Spent on back-off and rate limits; calls that wait at the same time all count."""
     saved_usd: float = 0.0
     """Of the cost, what nobody paid: the reply came from a cache."""
+    dropped: tuple[str, ...] = ()
+    """What of a conversation could not be carried to the provider: of each kind, the most that one call left behind."""
 
     @classmethod
     def of(cls, reply: Reply) -> Calls:
-        return cls(reply.retries, reply.throttles, reply.waited_s, reply.cost_usd or 0.0 if reply.cached else 0.0)
+        saved_usd = reply.cost_usd or 0.0 if reply.cached else 0.0
+        return cls(reply.retries, reply.throttles, reply.waited_s, saved_usd, reply.dropped)
 
     def __add__(self, other: Calls) -> Calls:
         return Calls(
@@ -41,6 +45,7 @@ class Calls:
             self.throttles + other.throttles,
             self.waited_s + other.waited_s,
             self.saved_usd + other.saved_usd,
+            most(self.dropped, other.dropped),
         )
 
 

@@ -81,7 +81,7 @@ def conversation(name: str, messages: Sequence[Message], tools: Sequence[ToolSpe
     kept, edited = _joined(_begun_by_the_user(turns), prefix)
     lines = dropped(messages, PROVIDER)
     if to_block.unsigned:
-        lines += (line(to_block.unsigned, "thinking block") + " that was cut off before its signature",)
+        lines += (line(to_block.unsigned, "thinking block") + " that broke off before a signature",)
     if edited:
         lines += (line(edited, "signed thinking block") + " before which the conversation was edited",)
     return Conversation(system, specs, kept, lines, prefix)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trellis.models.carry import CallIds, dropped, portable_id
+from trellis.models.carry import CallIds, counted, dropped, line, most, portable_id
 from trellis.models.messages import Audio, Part, Reasoning, Text, ToolCall, assistant, user
 
 LEGAL = re.compile(r"[a-zA-Z0-9_-]+")
@@ -43,7 +43,7 @@ ITEMS: list[Part] = [
             (
                 "2 signed thinking blocks of anthropic",
                 "1 redacted thinking block of anthropic",
-                "1 signature under a compaction of anthropic",
+                "1 compaction signature of anthropic",
                 "1 reasoning text of openai-compatible",
                 "1 reasoning text",
             ),
@@ -67,6 +67,16 @@ def test_one_line_for_each_kind(provider: str, lines: tuple[str, ...]) -> None:
 
 def test_nothing_is_lost_at_home() -> None:
     assert dropped([user("Hello."), assistant(*ITEMS[:5])], "anthropic") == ()
+
+
+def test_of_each_kind_the_largest_number_holds() -> None:
+    first = ("1 signed thinking block of anthropic", "2 item ids of openai", "1 reasoning text")
+    second = ("3 signed thinking blocks of anthropic", "1 item id of openai")
+    cut = "2 thinking blocks that broke off before a signature"
+    together = ("3 signed thinking blocks of anthropic", "2 item ids of openai", "1 reasoning text", cut)
+    assert most(first, second, (cut,)) == most(second, first, (cut,)) == together
+    assert counted(line(1, "compaction signature", "anthropic")) == ("compaction signatures of anthropic", 1)
+    assert most() == ()
 
 
 @given(st.lists(st.tuples(st.text(max_size=6), st.integers(0, 12)), unique=True, max_size=30))

@@ -199,7 +199,7 @@ async def test_what_was_cut_off(connect: Connect) -> None:
     assert (reply.stop_reason, reply.message.parts) == ("length", (Reasoning("Let me", reply.message.parts[0].raw),))
     again = await model.generate([ASK, reply.message, user("Go on.")])
     assert [len(turn["content"]) for turn in sent(wire)["messages"]] == [2]
-    assert again.dropped == ("1 thinking block that was cut off before its signature",)
+    assert again.dropped == ("1 thinking block that broke off before a signature",)
 
     call = {"type": "tool_use", "id": "toolu_1", "name": "lookup", "input": '{"key": "al'}
     wire.server.script.append({"content": [call], "stop_reason": "max_tokens"})
