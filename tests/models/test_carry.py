@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trellis.models.carry import CallIds, counted, dropped, line, most, portable_id
@@ -79,6 +79,7 @@ def test_of_each_kind_the_largest_number_holds() -> None:
     assert most() == ()
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=6), st.integers(0, 12)), unique=True, max_size=30))
 def test_ids_never_collide(calls: list[tuple[str, int]]) -> None:
     names = [portable_id(*call) for call in calls]
@@ -86,6 +87,7 @@ def test_ids_never_collide(calls: list[tuple[str, int]]) -> None:
     assert all(LEGAL.fullmatch(name) for name in names)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("aA1_-x:/ö", max_size=4), unique=True, max_size=60))
 def test_ids_of_few_characters_never_collide(ids: list[str]) -> None:
     names = [portable_id(name, times) for name in ids for times in range(3)]
@@ -97,6 +99,7 @@ def test_ids_that_are_fine_stay(name: str) -> None:
     assert portable_id(name) == name
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("aA1_-x:/ö", max_size=40), unique=True, max_size=30), st.integers(20, 64))
 def test_long_ids_become_digests_that_fit(ids: list[str], longest: int) -> None:
     names = [portable_id(name, times, longest) for name in ids for times in range(3)]
@@ -107,6 +110,7 @@ def test_long_ids_become_digests_that_fit(ids: list[str], longest: int) -> None:
 CALLS = st.lists(st.tuples(st.text("ab:", min_size=1, max_size=2) | st.just("x0-a_3a_"), st.booleans()), max_size=12)
 
 
+@settings(deadline=None)
 @given(CALLS)
 def test_repeated_ids_are_different_calls_and_stay_the_same_as_the_conversation_grows(
     calls: list[tuple[str, bool]],
