@@ -284,7 +284,7 @@ class Endpoint:
         """The error for a connection that did not hold."""
         import httpx2
 
-        cause = error.__cause__ or error
+        cause = error if isinstance(error, TimeoutError) else error.__cause__ or error
         if isinstance(cause, httpx2.ConnectTimeout):
             return TransientError(f"no connection within {self._options.connect_timeout_s:g} s")
         if isinstance(cause, TimeoutError) and not deadline.is_over:

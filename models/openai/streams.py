@@ -48,8 +48,8 @@ class ChatAssembler:
     """Joins the deltas of a chat completion's first choice. Its end is a `finish_reason` or `[DONE]`: servers exist
     that leave out either.
 
-    Nothing numbers these events, so one that came twice cannot be told from one that says the same again; only what
-    comes with a tool call's index or id is recognised.
+    Nothing numbers these events, so one that came twice cannot be told from one that says the same again. Where every
+    single one came twice, nobody meant it.
     """
 
     _JOINED = ("content", "refusal", "reasoning_content", "reasoning")
@@ -63,8 +63,16 @@ class ChatAssembler:
         self._audio: dict[str, Any] = {}
         self._choice: dict[str, Any] = {"index": 0, "finish_reason": None}
         self._begun = self._done = False
+        self._last: Event = {}
+        self._count = 0
+        self._in_pairs = True
 
     def feed(self, event: Event) -> None:
+        self._count += 1
+        self._in_pairs = self._in_pairs and (self._count % 2 == 1 or event == self._last)
+        self._last = event
+        if self._in_pairs and self._choice["finish_reason"]:
+            raise TransientError("the stream is damaged: every event comes twice")
         if event is DONE:
             self._done = True
             return
@@ -109,7 +117,9 @@ class ChatAssembler:
             elif name == "audio":
                 self._hear(value)
             elif isinstance(value, list):  # reasoning_details of OpenRouter, annotations
-                self._message.setdefault(name, []).extend(value)
+                collected = self._message.setdefault(name, [])
+                for entry in value:
+                    _collect(collected, entry)
             else:
                 self._message[name] = value
         self._choice |= {
@@ -174,6 +184,23 @@ class _ToolCalls:
         if isinstance(index, int):
             self._at[index] = len(self._calls) - 1
         return len(self._calls) - 1
+
+
+def _collect(entries: list[Any], entry: Any) -> None:
+    """Add an entry of a list, or the next piece of the last one: it has the same type and index."""
+    last = entries[-1] if entries else None
+    if not isinstance(entry, dict) or not isinstance(last, dict) or not _continues(last, entry):
+        entries.append(dict(entry) if isinstance(entry, dict) else entry)
+        return
+    for name, value in entry.items():
+        if name in ("text", "summary", "data") and isinstance(value, str):
+            last[name] = f"{last.get(name) or ''}{value}"
+        elif value is not None:
+            last[name] = value
+
+
+def _continues(last: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+    return entry.get("index") is not None and all(last.get(name) == entry.get(name) for name in ("type", "index"))
 
 
 def _joined_base64(pieces: list[str]) -> str:

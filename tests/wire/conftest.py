@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ class Provider:
     server: Callable[..., Any]
     options: Mapping[str, Any] = field(default_factory=dict)
     """Of the model."""
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 Connect = Callable[..., Any]
@@ -52,6 +54,32 @@ PROVIDERS: Mapping[str, Provider] = {
 }
 
 
+HAS_CLOUDS = bool(find_spec("botocore")) and bool(find_spec("google.auth"))
+"""Are the extras `bedrock` and `vertex` installed?"""
+
+
+def _clouds() -> Mapping[str, Provider]:
+    if not HAS_CLOUDS:
+        return {}
+    from . import cloud_wire
+
+    bedrock = {**cloud_wire.environment("bedrock"), "AWS_CONFIG_FILE": "/dev/null"}
+    bedrock["AWS_SHARED_CREDENTIALS_FILE"] = "/dev/null"
+    vertex = {**cloud_wire.environment("vertex"), "NO_GCE_CHECK": "true"}
+    return {
+        "bedrock": Provider(
+            "bedrock/eu.anthropic.claude-haiku-4-5-20251001-v1:0", cloud_wire.BedrockServer, environment=bedrock
+        ),
+        "vertex": Provider(
+            "vertex/claude-haiku-4-5@20251001", cloud_wire.VertexServer, {"api_key_env": "VERTEX_TOKEN"}, vertex
+        ),
+    }
+
+
+CLIENTS: Mapping[str, Provider] = {**PROVIDERS, **_clouds()}
+"""All of them: the platforms too, whose requests look different."""
+
+
 @pytest.fixture
 async def connect(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connect]:
     """`await connect("anthropic")`: a server, and `load(**options)` for models that talk to it."""
@@ -62,7 +90,9 @@ async def connect(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connect]:
     async with AsyncExitStack() as stack:
 
         async def start(name: str, **server_options: Any) -> Wire:
-            provider = PROVIDERS[name]
+            provider = CLIENTS[name]
+            for variable, value in provider.environment.items():
+                monkeypatch.setenv(variable, value)
             server = provider.server(**server_options)
             loopback = await stack.enter_async_context(Loopback(server.handle).serve())
 

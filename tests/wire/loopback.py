@@ -9,7 +9,7 @@ import struct
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 from urllib.parse import parse_qs, urlsplit
 
@@ -49,13 +49,14 @@ connection closed too early, or a gateway's page."""
 Within = Literal["reset_within", "stall_within", "cut_within", "torn_within", "error_within"]
 """What happens in the middle of an answer: a reset, a silence, an orderly end, an orderly end in the middle of a
 line, or an error event (`body`) and an orderly end."""
-Harmless = Literal["reset_after", "duplicate", "slow"]
-"""What does no harm: a reset after the last byte, every event twice, or a few bytes at a time."""
+Whole = Literal["reset_after", "duplicate", "slow"]
+"""What leaves an answer whole: a reset after its end (of a stream: in the place of the last, empty chunk), every event
+twice, or a few bytes at a time."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    kind: Instead | Within | Harmless = "status"
+    kind: Instead | Within | Whole = "status"
     status: int = 500
     headers: Mapping[str, str] = field(default_factory=dict)
     body: JSON = field(default_factory=lambda: {"error": {"type": "api_error", "message": "injected"}})
@@ -117,7 +118,7 @@ class Loopback:
         if fault is not None and fault.kind in get_args(Instead):
             return await _instead(fault, writer)
         response = self._handle(request)
-        if fault is None or fault.kind in get_args(Harmless):
+        if fault is None or fault.kind in get_args(Whole):
             self.responses.append(response)
         return await _send(response, fault, writer)
 
@@ -156,7 +157,7 @@ async def _send(response: Response, fault: Fault | None, writer: asyncio.StreamW
     if fault and fault.kind == "duplicate":
         frames = [frame for frame in frames for _ in range(2)]
     if fault and fault.kind == "error_within":
-        error = Response({}, events=[fault.body]).frames()
+        error = replace(response, events=[fault.body]).frames()
         frames = frames[: int(len(frames) * fault.part)] + error
     if fault and fault.kind == "cut_within":
         frames = frames[: int(len(frames) * fault.part)]
@@ -167,7 +168,8 @@ async def _send(response: Response, fault: Fault | None, writer: asyncio.StreamW
         whole = b"".join(frames)
         frames = [whole[at : at + 7] for at in range(0, len(whole), 7)]
     chunks = [b"%x\r\n%b\r\n" % (len(frame), frame) for frame in frames]
-    return await _pieces([*chunks, b"0\r\n\r\n"], fault, writer)
+    end = [] if fault and fault.kind == "reset_after" else [b"0\r\n\r\n"]
+    return await _pieces([*chunks, *end], fault, writer)
 
 
 async def _pieces(pieces: Sequence[bytes], fault: Fault | None, writer: asyncio.StreamWriter) -> bool:
