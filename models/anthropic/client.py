@@ -149,12 +149,22 @@ class MessagesModel(Listed):
         if config.reasoning_effort is not None:
             output["effort"] = "low" if config.reasoning_effort in ("none", "minimal") else config.reasoning_effort
         if config.response_schema is not None:
-            output["format"] = {"type": "json_schema", "schema": dict(config.response_schema)}
+            output["format"] = {"type": "json_schema", "schema": self._schema(config.response_schema)}
         if output:
             request["output_config"] = output
         if conversation.is_compacted:
             request["extra_headers"] = {"anthropic-beta": _COMPACTION}
         return request
+
+    def _schema(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        """A schema as Anthropic takes it, by the SDK: every object is closed, and limits that Anthropic cannot enforce
+        (of numbers, lengths and patterns) are told to the model in the description."""
+        from anthropic import transform_schema
+
+        try:
+            return transform_schema(dict(schema))
+        except (ValueError, AssertionError) as error:
+            raise ModelRequestError(f"{self.name}: Anthropic cannot follow this schema: {error}") from None
 
     def _tool_choice(self, choice: str) -> dict[str, Any]:
         if choice == "none":

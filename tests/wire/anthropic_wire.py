@@ -6,6 +6,7 @@ import json
 import re
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 from anthropic.types import ToolParam
 from anthropic.types.message_count_tokens_params import MessageCountTokensParams
@@ -93,6 +94,8 @@ class MessagesServer:
         if choice["type"] == "tool" and choice["name"] not in names:
             raise Rejected(f"tool_choice: Tool '{choice['name']}' not found in provided tools")
         ask.schema = body.get("output_config", {}).get("format", {}).get("schema")
+        if ask.schema is not None:
+            _check_schema(ask.schema)
         self._thinking(body.get("thinking", {"type": "disabled"}), choice["type"], body.get("max_tokens"))
         for block in body.get("system", ()):
             if block["type"] != "text":
@@ -157,6 +160,22 @@ class MessagesServer:
                 "service_tier": "standard",
             },
         }
+
+
+def _check_schema(schema: Any) -> None:
+    """ "JSON Schema limitations" of structured outputs, Anthropic's documentation."""
+    if isinstance(schema, list):
+        for inner in schema:
+            _check_schema(inner)
+    if not isinstance(schema, dict):
+        return
+    if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
+        raise Rejected("output_config.format.schema: For 'object' type, 'additionalProperties' must be set to false")
+    if limits := {"minimum", "maximum", "multipleOf", "minLength", "maxLength", "pattern", "maxItems"} & schema.keys():
+        raise Rejected(f"output_config.format.schema: property '{min(limits)}' is not supported")
+    for name, inner in schema.items():
+        for each in inner.values() if name == "properties" else [inner]:
+            _check_schema(each)
 
 
 def events(message: JSON) -> list[JSON | str]:

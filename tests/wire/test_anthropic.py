@@ -1,14 +1,12 @@
-"""Anthropic's Messages API: what is sent, what is made of the answers, and that the cache is hit."""
+"""Anthropic's Messages API: what is sent, and what is made of the answers."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from trellis.models import conformance
 from trellis.models.conformance import LOOKUP, solid_png
 from trellis.models.messages import (
     Audio,
@@ -21,8 +19,6 @@ from trellis.models.messages import (
     ToolCall,
     ToolResult,
     assistant,
-    message_from_json,
-    message_to_json,
     system,
     user,
     without_raw,
@@ -35,43 +31,12 @@ from trellis.models.model import (
     Model,
     ModelRequestError,
     Reply,
-    ToolSpec,
 )
 
-from .anthropic_cache import hashes, size
-from .conftest import Connect, Wire
-from .loopback import JSON, Request
+from .anthropic_talk import ASK, NEW, refused, sent, through_json, turn
+from .conftest import Connect
 
 pytestmark = pytest.mark.wire
-
-ASK = user('Call the tool `lookup` with the key "alpha", then answer with the word that it returned.')
-ASK_THREE = user('Call the tool `lookup` with the keys "a", "b" and "c", then answer with the words.')
-NEW = "anthropic/claude-opus-5-5"
-
-
-def through_json(message: Message) -> Message:
-    """As the trajectory keeps it."""
-    return message_from_json(json.loads(json.dumps(message_to_json(message))))
-
-
-async def turn(model: Model, messages: list[Message], *said: Message) -> list[Message]:
-    """The conversation after a reply and, where it calls tools, their results."""
-    messages = [*messages, *said]
-    reply = await model.generate(messages, tools=[LOOKUP])
-    results = [ToolResult(call.id, call.name, (Text(f"word {call.id}"),)).message for call in reply.tool_calls]
-    return [*messages, through_json(reply.message), *results]
-
-
-def sent(wire: Wire, number: int = -1) -> JSON:
-    return wire.loopback.requests[number].body
-
-
-def refused(wire: Wire, body: JSON, **headers: str) -> str:
-    """What the server says to a body that is wrong."""
-    request: Request = wire.loopback.requests[-1]
-    response = wire.server.handle(replace(request, body=body, headers={**request.headers, **headers}))
-    assert response.status >= 400, "the server took it"
-    return str(response.body["error"]["message"])
 
 
 # --- requests ---
@@ -158,6 +123,21 @@ async def test_documents_and_pictures(connect: Connect) -> None:
     assert picture["source"]["media_type"] == "image/png"
 
 
+async def test_schemas_are_made_such_as_anthropic_takes(connect: Connect) -> None:
+    """Open objects are closed; limits that Anthropic cannot enforce are told to the model."""
+    wire = await connect("anthropic")
+    inhabitants = {"type": "integer", "minimum": 1}
+    schema = {"type": "object", "properties": {"city": {"type": "string"}, "inhabitants": inhabitants}}
+    reply = await wire.load().generate([ASK], config=GenerateConfig(response_schema=schema))
+    assert json.loads(reply.text).keys() == {"city", "inhabitants"}
+    made = sent(wire)["output_config"]["format"]["schema"]
+    assert made["additionalProperties"] is False
+    assert "minimum: 1" in made["properties"]["inhabitants"]["description"]
+    assert "is not supported" in refused(wire, {**sent(wire), "output_config": {"format": {"schema": inhabitants}}})
+    with pytest.raises(ModelRequestError, match="cannot follow this schema"):
+        await wire.load().generate([ASK], config=GenerateConfig(response_schema={}))
+
+
 @pytest.mark.parametrize(
     ("part", "said"),
     [
@@ -171,173 +151,6 @@ async def test_media_that_anthropic_does_not_take(connect: Connect, part: Part, 
     with pytest.raises(ModelRequestError, match=said):
         await wire.load().generate([user("Look.", part)])
     assert not wire.loopback.requests
-
-
-# --- thinking ---
-
-
-async def test_thinking_between_calls_goes_back_byte_for_byte(connect: Connect) -> None:
-    wire = await connect("anthropic")
-    model = wire.load()
-    messages = await turn(model, [], ASK_THREE)
-    answered = wire.loopback.responses[0].body["content"]
-    kinds = ["thinking", "redacted_thinking", *["tool_use", "thinking"] * 2, "tool_use"]
-    assert [block["type"] for block in answered] == kinds
-    await turn(model, messages)
-    assert sent(wire)["messages"][1]["content"] == answered
-    await turn(wire.load(stream=False), messages)
-    assert sent(wire)["messages"][1]["content"] == answered
-
-
-async def test_what_was_cut_off(connect: Connect) -> None:
-    """Thinking without its signature is not sent back; a call whose arguments broke off is a malformed call."""
-    wire = await connect("anthropic")
-    model = wire.load()
-    begun = {"type": "thinking", "thinking": "Let me", "signature": ""}
-    wire.server.script.append({"content": [begun], "stop_reason": "max_tokens"})
-    reply = await model.generate([ASK])
-    assert (reply.stop_reason, reply.message.parts) == ("length", (Reasoning("Let me", reply.message.parts[0].raw),))
-    again = await model.generate([ASK, reply.message, user("Go on.")])
-    assert [len(turn["content"]) for turn in sent(wire)["messages"]] == [2]
-    assert again.dropped == ("1 thinking block that broke off before a signature",)
-
-    call = {"type": "tool_use", "id": "toolu_1", "name": "lookup", "input": '{"key": "al'}
-    wire.server.script.append({"content": [call], "stop_reason": "max_tokens"})
-    reply = await model.generate([ASK], tools=[LOOKUP])
-    assert (reply.stop_reason, reply.tool_calls[0].arguments, reply.tool_calls[0].malformed) == (
-        "length", {}, '{"key": "al',
-    )  # fmt: skip
-    result = ToolResult("toolu_1", "lookup", (Text("The arguments are not JSON."),), is_error=True)
-    await model.generate([ASK, reply.message, result.message], tools=[LOOKUP])
-    assert sent(wire)["messages"][1]["content"] == [{**call, "input": {}}]
-
-
-async def test_thinking_is_dropped_where_the_conversation_before_it_was_edited(connect: Connect) -> None:
-    """Newer models reject thinking that does not follow what it followed; what comes later stays good."""
-    wire = await connect("anthropic", preserve=True)
-    model = wire.load(model=NEW)
-    messages = [system("You are terse.")]
-    for _ in range(3):
-        messages = await turn(model, messages, ASK)
-        messages = await turn(model, messages)
-    assert (await model.generate([*messages, ASK], tools=[LOOKUP])).dropped == ()
-
-    edited = list(messages)
-    place = next(n for n, message in enumerate(messages) if message.role == "tool" and n > 5)
-    edited[place] = ToolResult(messages[place - 1].tool_calls[0].id, "lookup", (Text("(trimmed)"),)).message
-    reply = await model.generate([*edited, ASK], tools=[LOOKUP])
-    (line,) = reply.dropped
-    assert line.endswith("signed thinking blocks before which the conversation was edited")
-    kept = json.dumps(sent(wire)).count('"type": "thinking"')
-    assert 0 < kept < sum(isinstance(part, Reasoning) for message in messages for part in message.parts) / 2
-
-    results = [ToolResult(call.id, call.name, (Text("w"),)).message for call in reply.tool_calls]
-    await model.generate([*edited, ASK, reply.message, *results], tools=[LOOKUP])
-    assert json.dumps(sent(wire)).count('"type": "thinking"') == kept + 1, "what was thought after the edit is kept"
-
-
-async def test_other_tools_or_another_prompt_are_edits_too(connect: Connect) -> None:
-    wire = await connect("anthropic", preserve=True)
-    model = wire.load(model=NEW)
-    messages = await turn(model, [system("You are terse.")], ASK)
-    other = [system("You are verbose."), *messages[1:]]
-    assert (await model.generate(other, tools=[LOOKUP])).dropped
-    assert (await model.generate(messages, tools=[LOOKUP, replace(LOOKUP, name="look")])).dropped
-    assert not (await model.generate(messages, tools=[LOOKUP])).dropped
-
-
-async def test_older_models_get_all_thinking_back(connect: Connect) -> None:
-    wire = await connect("anthropic")
-    model = wire.load()
-    messages = await turn(model, [], ASK)
-    assert (await model.generate([user("Other."), *messages[1:]], tools=[LOOKUP])).dropped == ()
-    assert sent(wire)["messages"][1]["content"][0]["type"] == "thinking"
-
-
-async def test_a_budget_waits_for_a_reply_of_its_own(connect: Connect) -> None:
-    """In the middle of a turn that another model began, the server would want thinking that there is not."""
-    wire = await connect("anthropic")
-    model = wire.load(thinking=2048)
-    call = ToolCall("c1", "lookup", {"key": "alpha"})
-    begun = [ASK, assistant(call), ToolResult("c1", "lookup", (Text("zebra"),)).message]
-    await model.generate(begun, tools=[LOOKUP])
-    assert "thinking" not in sent(wire)
-    await model.generate([*begun, assistant("zebra"), ASK], tools=[LOOKUP])
-    assert sent(wire)["thinking"]["type"] == "enabled"
-
-
-@pytest.mark.conformance
-@pytest.mark.parametrize("check", [name for name in conformance.CHECKS if name not in ("forced_tool", "length_stop")])
-async def test_conformance_with_a_thinking_budget(connect: Connect, check: str) -> None:
-    await conformance.CHECKS[check]((await connect("anthropic")).load(thinking=2048))
-
-
-@pytest.mark.conformance
-@pytest.mark.parametrize("check", conformance.CHECKS)
-async def test_conformance_of_newer_models(connect: Connect, check: str) -> None:
-    await conformance.CHECKS[check]((await connect("anthropic", preserve=True)).load(model=NEW))
-
-
-# --- the cache ---
-
-
-async def test_a_growing_conversation_is_always_read_from_the_cache(connect: Connect) -> None:
-    """Each request begins with all of the one before, and all that was cached of that is read again: also after turns
-    of more blocks than a mark looks back over."""
-    wire = await connect("anthropic")
-    model = wire.load()
-    many = " and ".join(f'"k{n}"' for n in range(24))
-    asks = [ASK, ASK_THREE, user(f"Call the tool `lookup` with the keys {many}.")]
-    messages = [system("You are terse."), system("You use tools.")]
-    for ask in [*asks, *asks]:
-        messages = await turn(model, messages, ask)
-        messages = await turn(model, messages)
-    bodies = [request.body for request in wire.loopback.requests]
-    usages = [response.body["usage"] for response in wire.loopback.responses]
-    assert len(bodies) == 12
-    for before, now, used in zip(bodies, bodies[1:], usages[1:], strict=False):
-        assert hashes(now)[: len(hashes(before))] == hashes(before), "the prefix broke"
-        marked = json.dumps(now).count("cache_control")
-        assert 3 <= marked <= 4
-        assert used["cache_read_input_tokens"] == size(before), "all of the request before is read"
-        assert used["input_tokens"] == 0
-        assert used["cache_creation_input_tokens"] == size(now) - size(before), "and only the rest is written"
-
-
-async def test_attempts_and_tasks_share_what_they_have_in_common(connect: Connect) -> None:
-    wire = await connect("anthropic")
-    model = wire.load()
-    for task in ("First task.", "First task.", "Second task."):
-        await turn(model, await turn(model, [system("You are terse.")], user(task)), ASK)
-    used = [response.body["usage"]["cache_read_input_tokens"] for response in wire.loopback.responses]
-    whole = [size(request.body) for request in wire.loopback.requests]
-    assert used[0] == 0
-    assert used[2] == whole[0], "another attempt at the same task"
-    assert 0 < used[4] < whole[0], "another task: tools and system prompt"
-
-
-@pytest.mark.parametrize("tools", [[], [LOOKUP]])
-@pytest.mark.parametrize("prompts", [[], [system("You are terse.")]])
-async def test_marks_without_prompt_or_tools(connect: Connect, prompts: list[Message], tools: list[ToolSpec]) -> None:
-    wire = await connect("anthropic")
-    await wire.load().generate(
-        [*prompts, ASK], tools=tools, config=GenerateConfig(tool_choice="none" if tools else None)
-    )
-    body = sent(wire)
-    marked = [name for name in ("tools", "system") if "cache_control" in json.dumps(body.get(name))]
-    assert marked == (["system"] if prompts else ["tools"] if tools else [])
-    assert body["messages"][0]["content"][-1]["cache_control"] == {"type": "ephemeral"}
-
-
-async def test_an_hours_cache_is_a_class_of_its_own(connect: Connect) -> None:
-    wire = await connect("anthropic")
-    model = wire.load(cache_ttl="1h")
-    reply = await model.generate([system("You are terse."), user("Answer with the one word: pong")])
-    assert sent(wire)["system"][-1]["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
-    assert (reply.usage.cache_write, reply.usage.cache_write_1h) == (0, size(sent(wire)))
-    wire.server.script.append({"usage": {"input_tokens": 1, "cache_creation_input_tokens": 7, "output_tokens": 1}})
-    reply = await model.generate([user("Answer with the one word: pong")])
-    assert reply.usage.cache_write_1h == 7, "a platform that does not split them"
 
 
 # --- answers ---
@@ -511,60 +324,3 @@ async def test_the_neutral_view_of_a_reply_is_another_models(connect: Connect) -
     model = wire.load(model=NEW)
     history = [without_raw(message) for message in await turn(model, [], ASK)]
     assert (await model.generate(history, tools=[LOOKUP])).text.startswith("word")
-
-
-# --- the server is as strict as it claims ---
-
-
-def change(body: JSON, turn: int, place: int, **members: Any) -> JSON:
-    body = json.loads(json.dumps(body))
-    body["messages"][turn]["content"][place] |= members
-    return body
-
-
-async def test_the_server_rejects_what_anthropic_rejects(connect: Connect) -> None:
-    wire = await connect("anthropic")
-    model = wire.load()
-    await turn(model, await turn(model, [], ASK))
-    good = sent(wire)
-    assert wire.server.handle(wire.loopback.requests[-1]).status == 200
-    turns = good["messages"]
-    for body, said in [
-        ({**good, "temprature": 1}, "Extra inputs are not permitted"),
-        (change(good, 1, 0, thinking="Hm, otherwise."), "Invalid `signature`"),
-        (change(good, 1, 1, data="forged"), "Invalid `data`"),
-        ({**good, "messages": turns[1:]}, "roles must alternate"),
-        ({**good, "messages": turns[:2]}, "without tool_result"),
-        ({**good, "messages": [*turns[:2], turns[0]]}, "tool_result at the beginning"),
-        ({**good, "messages": [*turns, turns[1], turns[2]]}, "ids must be unique"),
-        (change(good, 0, 0, text=""), "non-empty"),
-        (change(good, 0, 0, text=" "), "non-whitespace"),
-        ({**good, "tools": [*good["tools"], *good["tools"]]}, "names must be unique"),
-        ({**good, "tools": [{**good["tools"][0], "input_schema": {}}]}, "Input should be 'object'"),
-        ({**good, "tool_choice": {"type": "tool", "name": "x"}}, "not found in provided tools"),
-    ]:
-        assert said in refused(wire, body)
-    cut = json.loads(json.dumps(good))
-    cut["messages"][1]["content"] = cut["messages"][1]["content"][2:]
-    assert "Expected `thinking`" in refused(wire, cut)
-    marked = json.loads(json.dumps(good))
-    marked["messages"][0]["content"] = [{**turns[0]["content"][0], "cache_control": {"type": "ephemeral"}}] * 5
-    assert "A maximum of 4 blocks with cache_control" in refused(wire, marked)
-    mixed = json.loads(json.dumps(good))
-    mixed["messages"][2]["content"][-1]["cache_control"] = {"type": "ephemeral", "ttl": "1h"}
-    assert "must not come after" in refused(wire, mixed)
-
-
-async def test_the_server_rejects_pictures_that_are_too_large_or_too_many(connect: Connect) -> None:
-    wire = await connect("anthropic")
-    model = wire.load()
-    small = solid_png((255, 0, 0))
-    for parts, said in [
-        ([small] * 101, "Too many images"),
-        ([solid_png((255, 0, 0), 2001)] + [small] * 20, "2000 pixels"),
-        ([Image(small.data, "image/jpeg")], "does not match"),
-        ([Image(small.data + bytes(4 << 20), "image/png")], "exceeds 5 MB"),
-        ([Image(small.data + bytes(3 << 20), "image/png")] * 9, "too large"),
-    ]:
-        with pytest.raises(ModelRequestError, match=said):
-            await model.generate([user("Look.", *parts)])
