@@ -14,6 +14,7 @@ COMMANDS = {
     "run": ("trellis.runs.commands_run:run", "Carry out an experiment: a benchmark with flags, or a file."),
     "resume": ("trellis.runs.commands_run:resume", "Finish a run that was interrupted, killed, or had faults."),
     "score": ("trellis.runs.commands_score:score", "Score a run again, from its stored submissions."),
+    "reprice": ("trellis.runs.commands_reprice:reprice", "Price a run's calls again, with other prices."),
     "compare": ("trellis.runs.commands_compare:compare", "Compare agents: of finished runs, or on a benchmark."),
     "list": ("trellis.runs.commands_list:list_", "Show scaffolds, tools, models, benchmarks, tasks or runs."),
     "new": ("trellis.runs.commands_new:new", "Write a working scaffold, tool or benchmark, with its test."),

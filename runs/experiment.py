@@ -20,7 +20,7 @@ from trellis.environments.network.allow import check_policy
 from trellis.runs import toml
 from trellis.runs.errors import UsageError, known
 from trellis.runs.options import message, problems
-from trellis.runs.registry import anchored, split_benchmark
+from trellis.runs.registry import anchored, is_reference, split_benchmark
 from trellis.scaffolds.approval import Rule
 from trellis.scaffolds.budget import Budget
 from trellis.tools.mcp import McpServer
@@ -307,12 +307,22 @@ def _settings_at(path: tuple[str | int, ...]) -> list[str]:
     return list(tables["mcp" if "mcp" in path else str(path[0])].model_fields)
 
 
+def _anchor_prices(agent: AgentChoice, folder: Path) -> Options:
+    """A run that is resumed from elsewhere reads the same file of prices."""
+    options = agent.model_options
+    file = options.get("prices")
+    if not isinstance(file, str) or is_reference(agent.model):
+        return options
+    return {**options, "prices": str((folder / file).resolve())}
+
+
 def _anchor(experiment: Experiment, folder: Path) -> Experiment:
     agents = tuple(
         agent.model_copy(
             update={
                 "scaffold": anchored(agent.scaffold, folder),
                 "model": anchored(agent.model, folder),
+                "model_options": _anchor_prices(agent, folder),
                 "models": {role: anchored(model, folder) for role, model in agent.models.items()},
                 "tools": agent.tools and tuple(anchored(tool, folder) for tool in agent.tools),
             }

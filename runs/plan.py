@@ -11,6 +11,7 @@ from typing import Any
 
 from trellis.benchmarks.benchmark import Benchmark
 from trellis.environments.environment import EnvironmentSpec
+from trellis.models import catalog
 from trellis.models.listed import price_is_unknown
 from trellis.models.messages import Message
 from trellis.models.model import GenerateConfig, Model, ModelRequestError, Reply, ToolSpec
@@ -177,8 +178,6 @@ def make_scaffold(choice: AgentChoice, benchmark: Benchmark) -> Scaffold:
 
 def make_model(name: str, options: Mapping[str, Any]) -> Model:
     """Raises UsageError: an unknown name or option, or what the model needs is missing."""
-    from trellis.models import catalog
-
     try:
         if is_reference(name) or name in registered("model"):
             model: Model = build(resolve("model", name), options, f"model {name}")
@@ -208,8 +207,19 @@ def _plan_benchmark(choice: BenchmarkChoice, experiment: Experiment) -> PlannedB
         )
     judge = experiment.judge or benchmark.judge
     return PlannedBenchmark(
-        choice, benchmark, tuple(tasks), make_model(judge, {}) if judge and benchmark.judge else None
+        choice, benchmark, tuple(tasks), _judge(judge, experiment) if judge and benchmark.judge else None
     )
+
+
+def _judge(name: str, experiment: Experiment) -> Model:
+    prices = (agent.model_options for agent in experiment.agents if "prices" in agent.model_options)
+    return make_model(name, _prices_of(next(prices, {}), name))
+
+
+def _prices_of(options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A file of prices is for every model of a provider, not only for the one whose option it is."""
+    of_a_provider = f"{name.partition('/')[0]}/*" in dict(catalog.describe())
+    return {"prices": options["prices"]} if "prices" in options and of_a_provider else {}
 
 
 def _world(task: Task, experiment: Experiment) -> EnvironmentSpec | None:
@@ -234,7 +244,8 @@ def _models(choice: AgentChoice, loaded: dict[str, Model]) -> dict[str, Model]:
         raise UsageError(f"scaffold {choice.scaffold} needs a model: --model NAME, for example --model offline/tabular")
     models: dict[str, Model] = {"main": NoModel()}
     wanted = [("main", choice.model, choice.model_options)] if choice.model else []
-    for role, name, options in (*wanted, *((role, name, {}) for role, name in choice.models.items())):
+    others = ((role, name, _prices_of(choice.model_options, name)) for role, name in choice.models.items())
+    for role, name, options in (*wanted, *others):
         key = f"{name} {sorted(options.items())}"
         if key not in loaded:
             loaded[key] = make_model(name, options)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,13 +105,13 @@ def test_what_was_recorded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("flag", ["--max-cost-usd", "--max-episode-cost-usd"])
 def test_an_unpriced_model_and_a_cap_are_one_line_before_anything_is_asked(
-    trellis: Callable[..., object], sums: str, flag: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    trellis: Callable[..., Any], sums: str, flag: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789")
     command = ("run", f"{sums}:Sums:plain", "--scaffold", "react", "--model", "openai/gpt-99", flag, "1")
     ran = trellis(*command)
-    assert ran.status == 2  # type: ignore[attr-defined]
-    assert ran.complaint == (  # type: ignore[attr-defined]
+    assert ran.status == 2
+    assert ran.complaint == (
         f"trellis: the price of openai/gpt-99 is unknown, so {flag} cannot be kept; give its price: -M prices=FILE"
     )
     assert not (tmp_path / "runs").exists()
