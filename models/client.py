@@ -20,9 +20,9 @@ from trellis.models.deadline import Deadline
 from trellis.models.failures import Declined, Failures, is_error
 from trellis.models.keys import Key
 from trellis.models.limiter import limiter_of
-from trellis.models.limits import exhausted_s
+from trellis.models.limits import exhausted_s, of_limits
 from trellis.models.messages import Media, Message, Part, Text
-from trellis.models.model import Effort, GenerateConfig, ModelRequestError, Reply, StopReason, Usage
+from trellis.models.model import Effort, GenerateConfig, ModelFault, ModelRequestError, Reply, StopReason, Usage
 from trellis.models.prices import Prices
 from trellis.models.retry import RetryPolicy, TransientError, with_retries
 from trellis.models.sse import Assembler, Event
@@ -106,6 +106,7 @@ class Answer:
     latency_s: float
     waited_s: float
     headers: Mapping[str, str] = field(default_factory=dict)
+    """Those about limits."""
     retries: int = 0
     throttles: int = 0
     declined: str = ""
@@ -193,7 +194,11 @@ class Endpoint:
                 return {}, {}, str(declined)
             return body, headers, ""
 
-        tried = await with_retries(attempt, self._options.retry_policy, self.name, self._limiter)
+        try:
+            tried = await with_retries(attempt, self._options.retry_policy, self.name, self._limiter)
+        except (ModelRequestError, ModelFault) as error:
+            error.__context__ = None  # the SDK's own error holds the request, and with it the key
+            raise
         (body, headers, declined), latency_s = tried.value, time.monotonic() - started
         if used_up_s := exhausted_s(headers):  # the next call would be turned away
             self._limiter.pause(min(used_up_s, self._options.retry_max_wait_s))
@@ -219,9 +224,9 @@ class Endpoint:
         if self._client is None or self._loop is not loop:
             sdk, options = importlib.import_module(self._sdk_name), self._options
             timeout = sdk.Timeout(options.timeout_s, connect=options.connect_timeout_s)
-            arguments = {"base_url": options.base_url, "timeout": timeout, "max_retries": 0} | dict(self._arguments)
+            general = {"base_url": options.base_url, "timeout": timeout, "max_retries": 0}
             self._loop = loop
-            self._client = getattr(sdk, self._client_name)(**arguments)
+            self._client = getattr(sdk, self._client_name)(**general | dict(self._arguments))  # no name for the key
         return self._client
 
     async def _attempt(
@@ -241,7 +246,7 @@ class Endpoint:
         try:
             async with deadline, call(client) as response:
                 deadline.heard()
-                headers = response.headers
+                headers = of_limits(response.headers)
                 body = await self._body(client, response, stream, deadline)
         except sdk.APIStatusError as error:
             raise self._failures.of_response(
@@ -252,6 +257,7 @@ class Endpoint:
             if ended is None:
                 raise self._broken(error, deadline) from None
             body = ended
+        body = self._key.cut_from(body)  # also what a stream brought piece by piece
         if is_error(body):
             raise self._failures.of_event(body, headers)
         return body, headers
@@ -268,7 +274,7 @@ class Endpoint:
 
         if stream is None or not response.headers.get("content-type", "").startswith(_STREAM_TYPES):
             return _json_object(b"".join([chunk async for chunk in chunks()]))
-        async for event in self._events(client, chunks()):
+        async for event in self._without_key(self._events(client, chunks())):
             if is_error(event):
                 raise self._failures.of_event(event, response.headers)
             _feed(stream, event)
@@ -279,6 +285,10 @@ class Endpoint:
         if body is None:
             raise TransientError("the stream ended before the answer was whole")
         return body
+
+    async def _without_key(self, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+        async for event in events:
+            yield self._key.cut_from(event)
 
     def _broken(self, error: Exception, deadline: Deadline) -> TransientError:
         """The error for a connection that did not hold."""

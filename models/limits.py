@@ -10,9 +10,15 @@ from email.utils import parsedate_to_datetime
 _REMAINING = re.compile(r"(anthropic-ratelimit-[a-z-]+)-remaining|x-ratelimit-remaining-([a-z-]+)")
 """`anthropic-ratelimit-requests-remaining` with `-reset` (a time, RFC 3339); `x-ratelimit-remaining-tokens` with
 `x-ratelimit-reset-tokens` (a duration, "6m0s")."""
+_NAMES = re.compile(r"retry-after|anthropic-ratelimit-|x-ratelimit-")
 _UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|us|µs|ns|[dhms]))+")
 _PIECE = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|[dhms])")
+
+
+def of_limits(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of an answer's headers that are of use here."""
+    return {name.lower(): value for name, value in headers.items() if _NAMES.match(name.lower())}
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

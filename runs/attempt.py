@@ -32,6 +32,7 @@ from trellis.scaffolds.episode import (
 )
 from trellis.scaffolds.task import Submission
 from trellis.trajectories.blobs import Blobs
+from trellis.trajectories.redaction import Redaction
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def store_submission(folder: Path, submission: Submission) -> None:
     """Keep what was handed in, so that it can be scored again: `submission.json`, its files beside it as blobs."""
     content = submission_to_json(submission, Blobs(folder / "blobs").store)
     draft = folder / ".submission.json"
-    draft.write_text(json.dumps(content, indent=1), "utf-8")
+    draft.write_text(Redaction()(json.dumps(content, indent=1)), "utf-8")
     draft.replace(folder / "submission.json")
 
 

@@ -20,6 +20,7 @@ from trellis.runs.attempt import Attempt, RunContext, leaves
 from trellis.runs.errors import RunStopped
 from trellis.runs.plan import Cell
 from trellis.runs.results import Result
+from trellis.trajectories.redaction import Redaction
 
 RETRYABLE = (EnvironmentFault, ModelFault, GraderFault)
 RETRY_DELAYS_S = (0.2, 2.0, 10.0, 30.0)
@@ -114,14 +115,14 @@ def _fault_text(error: BaseException) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:600]
+    return " ".join(Redaction()(str(error)).split())[:600]
 
 
 def _keep_traceback(attempt: Attempt, run: RunContext, error: BaseException) -> None:
     """A bug of the scaffold's, the benchmark's or ours: whoever mends it wants more than one line."""
     folder = run.folder.path / run.folder.episode(attempt.cell.key)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "fault.txt").write_text("".join(traceback.format_exception(error)), "utf-8")
+    (folder / "fault.txt").write_text(Redaction()("".join(traceback.format_exception(error))), "utf-8")
 
 
 def _close(workers: Iterable[asyncio.Task[None]], status: int) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from trellis.benchmarks.benchmark import Score
 from trellis.models.model import Usage
 from trellis.scaffolds.budget import Calls
+from trellis.trajectories.redaction import Redaction
 
 Outcome: TypeAlias = Literal["completed", "limit", "refused", "fault", "cancelled"]
 OUTCOMES: tuple[Outcome, ...] = ("completed", "limit", "refused", "fault", "cancelled")
@@ -115,8 +116,9 @@ def read(path: Path) -> dict[Key, Result]:
 
 
 def append(path: Path, result: Result) -> None:
-    """Add one line and wait until the disk has it; a torn last line left by a killed process is cut first."""
-    line = json.dumps(result.to_json(), default=str, allow_nan=False).encode() + b"\n"
+    """Add one line, without secrets, and wait until the disk has it; a torn last line left by a killed process is cut
+    first."""
+    line = Redaction()(json.dumps(result.to_json(), default=str, allow_nan=False)).encode() + b"\n"
     with path.open("a+b") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 1))

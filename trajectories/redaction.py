@@ -6,18 +6,22 @@ import os
 import re
 from collections.abc import Mapping
 
-_KEY_LIKE = re.compile(r"(?i)(api_?key|token|secret|password|passwd|credential|private_?key)")
+from trellis.models.keys import KEY_VARIABLES, forms
+
+_KEY_LIKE = re.compile(r"(?i)(api_?key|access_?key|token|secret|password|passwd|credential|private_?key|_key$)")
 _HEADER = re.compile(r"(?i)((?:authorization|x-api-key)[\"']?\s*[:=]\s*[\"']?(?:bearer\s+|basic\s+)?)([^\s\"',\\]{8,})")
 _MARK = "[redacted]"
 
 
 class Redaction:
-    """Replaces what it knows to be secret. Applying it twice changes nothing more."""
+    """Replaces what it knows to be secret, also written in base64, in a URL or in JSON. Applying it twice changes
+    nothing more."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         environ = os.environ if environ is None else environ
-        values = {v for k, v in environ.items() if _KEY_LIKE.search(k) and len(v) >= 8 and not v.startswith("/")}
-        self._secrets = sorted(values, key=len, reverse=True)
+        named = {v.strip() for k, v in environ.items() if _KEY_LIKE.search(k) or k in KEY_VARIABLES}
+        secrets = {v for v in named if len(v) >= 8 and not v.startswith("/")}
+        self._secrets = sorted({form for secret in secrets for form in forms(secret)}, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
         for secret in self._secrets:
