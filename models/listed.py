@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from trellis.models.messages import Audio, Message
 from trellis.models.model import GenerateConfig, Priced, ToolSpec
@@ -44,7 +44,19 @@ class Listed:
             return None
         asked = sum(map(estimate_message, messages)) + sum(map(estimate_tool, tools))
         spoken = config.voice is not None or any(isinstance(p, Audio) for m in messages for p in m.parts)
-        return self._options.price_list.worst_case_usd(self.name, asked, longest, spoken=spoken)
+        return self._options.price_list.worst_case_usd(
+            self.name, asked, longest, tier=self._dearest_tier, spoken=spoken, cached_for=self._cached_for
+        )
+
+    @property
+    def _dearest_tier(self) -> str:
+        """The service tier that calls may be served at; empty for the standard one."""
+        return ""
+
+    @property
+    def _cached_for(self) -> Literal["shortest", "1h"]:
+        """The longest life of a cache that calls may write to."""
+        return "shortest"
 
 
 def price_is_unknown(model: object) -> bool:

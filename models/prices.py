@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from trellis.models.model import Usage
 
 CLASSES = tuple(f.name for f in fields(Usage) if f.name != "reasoning")
 """What has a price of its own; reasoning is billed as output."""
 _WINDOW = ("context_tokens", "max_output_tokens")
-_TEXT_READ = ("input", "cache_write")
 _SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")
 """The date that both providers append to the name of a fixed version of a model, which costs the same."""
 
@@ -59,7 +58,14 @@ class Prices:
         return float(sum(count * row[name] for name, count in used.items()) / 1_000_000)
 
     def worst_case_usd(
-        self, model: str, input_tokens: int, output_tokens: int, *, tier: str = "", spoken: bool = False
+        self,
+        model: str,
+        input_tokens: int,
+        output_tokens: int,
+        *,
+        tier: str = "",
+        spoken: bool = False,
+        cached_for: Literal["shortest", "1h"] = "shortest",
     ) -> float | None:
         """The price of so many tokens if all are of the dearest class that text (or, where it is `spoken`, speech)
         comes in: a conversation that is written to a cache costs more than one that is only read.
@@ -69,7 +75,8 @@ class Prices:
         row = self._prices(model, input_tokens, tier)
         if row is None or "input" not in row or "output" not in row:
             return None
-        read = max(row.get(name, 0.0) for name in (*_TEXT_READ, *(("audio_input",) if spoken else ())))
+        classes = ["input", "cache_write", *(["cache_write_1h"] if cached_for == "1h" else [])]
+        read = max(row.get(name, 0.0) for name in (*classes, *(["audio_input"] if spoken else [])))
         written = max(row["output"], row.get("audio_output", 0.0) if spoken else 0.0)
         return float((input_tokens * read + output_tokens * written) / 1_000_000)
 

@@ -159,7 +159,7 @@ class BudgetChoice(_Settings):
     tokens: int | None = Field(default=None, ge=1)
     """Tokens of all classes; this and what follows is unlimited where it is left out."""
     cost_usd: float | None = Field(default=None, gt=0)
-    """Cost of priced calls."""
+    """The episode ends before the call that may exceed this; calls without a price do not count."""
     time_s: float | None = Field(default=None, gt=0)
     """Wall time, waiting on the provider not counted."""
 
@@ -197,7 +197,7 @@ class Experiment(_Settings):
     judge: str = ""
     """The model that judges answers; empty means the benchmark's own."""
     max_cost_usd: float | None = Field(default=None, gt=0)
-    """The run stops, resumable, when it has cost this much."""
+    """The run stops, resumable, before the call that may exceed this."""
     retries: int = Field(default=2, ge=0)
     """How often a fault is retried."""
 

@@ -204,6 +204,10 @@ class MessagesModel(Listed):
         tier = "" if tier == "standard" else tier
         return answer.reply(Message("assistant", parts), stop_reason, used, self._cost(used, tier), tier)
 
+    @property
+    def _cached_for(self) -> Literal["shortest", "1h"]:
+        return "1h" if self._options.cache and self._options.cache_ttl == "1h" else "shortest"
+
     def _cost(self, used: Usage, tier: str) -> float | None:
         return self._options.price_list.cost_usd(self.name, used, tier)
 

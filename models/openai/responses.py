@@ -53,6 +53,11 @@ class ResponsesModel(Listed):
         self._provider = name.partition("/")[0]
         self._items = items.Items(name, self._provider, instructing_role(known_as))
 
+    @property
+    def _dearest_tier(self) -> str:
+        asked = self._options.service_tier or "default"
+        return "" if asked in ("auto", "default", "flex") else asked
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._model!r})"
 
