@@ -86,6 +86,8 @@ def count(value: float | None) -> str:
 def usd(value: float | None) -> str:
     if value is None:
         return "unpriced"
+    if 0 < value < 0.00005:
+        return "<$0.0001"  # it did cost something
     return f"${value:.2f}" if value >= 1 or value == 0 else f"${value:.4f}"
 
 

@@ -95,7 +95,8 @@ def test_steering_characters_are_shown() -> None:
     [
         (text.seconds(0.04), "0.0 s"), (text.seconds(59.6), "1 m 0 s"), (text.seconds(7325), "2 h 2 m"),
         (text.seconds(None), "–"), (text.count(950), "950"), (text.count(12345), "12.3k"), (text.count(4.5e6), "4.5M"),
-        (text.count(2.25), "2.2"), (text.usd(None), "unpriced"), (text.usd(0), "$0.00"), (text.usd(0.00123), "$0.0012"),
+        (text.count(2.25), "2.2"), (text.usd(None), "unpriced"),
+        (text.usd(0.00001), "<$0.0001"), (text.usd(0), "$0.00"), (text.usd(0.00123), "$0.0012"),
         (text.usd(12.3456), "$12.35"), (text.p_value(0.00001), "<0.001"),
     ],
 )  # fmt: skip
