@@ -72,8 +72,8 @@ class Metered(Wrapper):
         config: GenerateConfig,
         ask: Callable[[], Awaitable[Reply]],
     ) -> Reply:
-        worst_usd = None
-        if self._meter.cap_usd is not None and isinstance(self.inner, Priced):
+        capped, worst_usd = self._meter.cap_usd is not None, None
+        if capped and isinstance(self.inner, Priced):
             worst_usd = self.inner.worst_case_usd(messages, tools=tools, config=config)
         asked = time.monotonic()
         held_usd = await self._meter.hold(worst_usd)
@@ -84,7 +84,7 @@ class Metered(Wrapper):
             self._meter.purse.settle(held_usd)
             raise
         self._meter.settle(self.name, held_usd, reply)
-        if waited_s < 0.001:
+        if not capped:
             return reply
         return replace(reply, latency_s=reply.latency_s + waited_s, waited_s=reply.waited_s + waited_s)
 
