@@ -13,6 +13,7 @@ from trellis.models.messages import user
 from trellis.models.model import GenerateConfig, HasWindow, Priced, Usage
 from trellis.models.prices import Prices, _problem, cost_usd
 from trellis.models.scripted import Scripted
+from trellis.models.tokens import estimate_message
 
 TABLE = json.loads(Path(prices.__file__).with_name("prices.json").read_text())
 
@@ -146,25 +147,26 @@ def test_a_missing_file_is_said_when_the_model_is_made(monkeypatch: pytest.Monke
 def test_worst_case(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test-0123456789")
-    asked = [user("x" * 4000)]  # estimated: 1,000 tokens and 4 around them
+    asked = [user("x" * 4000)]
+    read = estimate_message(asked[0])
     gpt, claude = load("openai/gpt-5", {}), load("anthropic/claude-opus-5", {})
     assert isinstance(gpt, Priced)
     assert isinstance(claude, Priced)
-    assert gpt.worst_case_usd(asked) == pytest.approx((1004 * 1.25 + 128_000 * 10) / 1e6), "the longest it can"
+    assert gpt.worst_case_usd(asked) == pytest.approx((read * 1.25 + 128_000 * 10) / 1e6), "the longest it can"
     config = GenerateConfig(max_output_tokens=100)
-    assert gpt.worst_case_usd(asked, config=config) == pytest.approx((1004 * 1.25 + 100 * 10) / 1e6)
-    assert claude.worst_case_usd(asked) == pytest.approx((1004 * 6.25 + 16_384 * 25) / 1e6), "written to the cache"
+    assert gpt.worst_case_usd(asked, config=config) == pytest.approx((read * 1.25 + 100 * 10) / 1e6)
+    assert claude.worst_case_usd(asked) == pytest.approx((read * 6.25 + 16_384 * 25) / 1e6), "written to the cache"
     hour = load("anthropic/claude-opus-5", {"cache_ttl": "1h", "max_output_tokens": 100})
     assert isinstance(hour, Priced)
-    assert hour.worst_case_usd(asked) == pytest.approx((1004 * 10 + 100 * 25) / 1e6)
+    assert hour.worst_case_usd(asked) == pytest.approx((read * 10 + 100 * 25) / 1e6)
     soon = load("openai/gpt-5", {"service_tier": "priority"})
     assert isinstance(soon, Priced)
-    assert soon.worst_case_usd(asked, config=config) == pytest.approx((1004 * 2.5 + 100 * 20) / 1e6)
+    assert soon.worst_case_usd(asked, config=config) == pytest.approx((read * 2.5 + 100 * 20) / 1e6)
     assert price_is_unknown(load("openai/gpt-5", {"service_tier": "ultrafast"}))
     speech = GenerateConfig(max_output_tokens=100, voice="alloy")
     speaker = load("openai/gpt-audio", {})
     assert isinstance(speaker, Priced)
-    assert speaker.worst_case_usd(asked, config=speech) == pytest.approx((1004 * 32 + 100 * 64) / 1e6)
+    assert speaker.worst_case_usd(asked, config=speech) == pytest.approx((read * 32 + 100 * 64) / 1e6)
     assert isinstance(gpt, HasWindow)
     assert (gpt.context_tokens, gpt.max_output_tokens) == (400_000, 128_000)
     unknown = load("openai/gpt-99", {})
