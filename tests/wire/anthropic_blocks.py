@@ -201,6 +201,8 @@ class Blocks:
             texts, images = self._contents(rest)
             ask.turn("\n".join(texts))
             ask.images.extend(images)
+            files = [block["source"] for block in rest if block["type"] == "document"]
+            ask.documents.extend(base64.b64decode(file["data"]) for file in files if file["type"] == "base64")
 
     def _contents(self, blocks: list[JSON]) -> tuple[list[str], list[bytes]]:
         texts, images = [], []

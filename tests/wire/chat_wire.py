@@ -124,7 +124,7 @@ class ChatServer:
                     contents.image(piece["image_url"]["url"])
                 case "input_audio" if self.voices or not self.keyed:
                     contents.audio(piece["input_audio"])
-                case "file":
+                case "file" if self.voices is None:
                     contents.file(piece["file"], "application/pdf")
                 case other:
                     raise Rejected(f"Invalid content type {other} for this model.")
