@@ -30,6 +30,8 @@ from trellis.models.sse import Assembler, Event
 _GRACE_S = 5.0
 """How long a stream may stay open after the mark of its end: a server that forgets to close it holds nobody up."""
 _STREAM_TYPES = ("text/event-stream", "application/vnd.amazon.eventstream")
+_STREAM_BEGINNINGS = (b"data:", b"event:", b":")
+"""How server-sent events begin, and JSON does not."""
 
 
 class ClientOptions(BaseModel):
@@ -272,9 +274,13 @@ class Endpoint:
                 deadline.heard()
                 yield chunk
 
+        pieces = chunks()
         if stream is None or not response.headers.get("content-type", "").startswith(_STREAM_TYPES):
-            return _json_object(b"".join([chunk async for chunk in chunks()]))
-        async for event in self._without_key(self._events(client, chunks())):
+            content = b"".join([chunk async for chunk in pieces])
+            if stream is None or not content.startswith(_STREAM_BEGINNINGS):
+                return _json_object(content)
+            pieces = _in_one(content)  # a stream whose type is wrong
+        async for event in self._without_key(self._events(client, pieces)):
             if is_error(event):
                 raise self._failures.of_event(event, response.headers)
             _feed(stream, event)
@@ -302,6 +308,10 @@ class Endpoint:
         if isinstance(cause, httpx2.TimeoutException | TimeoutError):
             return TransientError(f"no answer within {self._options.timeout_s:g} s")
         return TransientError(f"connection failed: {self.one_line(cause) or type(cause).__name__}")
+
+
+async def _in_one(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 def _feed(stream: Assembler, event: Event) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from trellis.models.anthropic.prefix import Block, Prefix, Turn
 from trellis.models.carry import CallIds, dropped, line, told_apart
 from trellis.models.client import parse_arguments, raw_item, unsupported
-from trellis.models.messages import Document, Image, Media, Message, Part, Reasoning, Text, ToolCall, ToolResult
+from trellis.models.messages import Audio, Document, Image, Media, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from trellis.models.model import ModelRequestError, ToolSpec, Usage
 
 PROVIDER = "anthropic"
@@ -158,6 +158,8 @@ class _ToBlock:
                 return self._result(part)
             case Reasoning():
                 return None  # another provider's: it means nothing here
+            case Audio() if part.raw is not None:
+                return None  # a reply's speech, whose words stand beside it
         raise unsupported(self._name, part)
 
     def _own(self, part: Part, item: Mapping[str, Any]) -> Block | None:

@@ -23,7 +23,7 @@ class _AzureOptions(ClientOptions):
     """Version of Azure's interface, for example 2025-04-01-preview."""
     api: Literal["responses", "chat"] = "responses"
     """Which of OpenAI's interfaces to use: Responses, or Chat Completions."""
-    model: str | None = None
+    deployed: str | None = None
     """Which model was deployed ("gpt-5-mini"); the deployment is taken to be named like its model by default."""
 
 
@@ -46,12 +46,12 @@ def azure(deployment: str, **options: Any) -> Model:
     name = f"{PROVIDER}/{deployment}"
     if options.get("api") == "chat":
         chat = parse_options(AzureChatOptions, options, name)
-        known_as = chat.model or deployment
+        known_as = chat.deployed or deployment
         limit = "max_completion_tokens" if reasons(known_as) else chat.max_tokens_field
         form = Chat(name, PROVIDER, instructing_role(known_as), limit, chat.replay_reasoning)
         return ChatModel(name, deployment, chat, _endpoint(name, chat), form)
     responses = parse_options(AzureResponsesOptions, options, name)
-    return ResponsesModel(name, deployment, responses.model or deployment, responses, _endpoint(name, responses))
+    return ResponsesModel(name, deployment, responses.deployed or deployment, responses, _endpoint(name, responses))
 
 
 def _endpoint(name: str, options: _AzureOptions) -> Endpoint:

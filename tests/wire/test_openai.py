@@ -150,7 +150,7 @@ async def test_what_is_sent_before_stays_the_same(connect: Connect) -> None:
 async def test_media(connect: Connect) -> None:
     wire = await connect("openai")
     words = Document(b"hello", "text/plain")
-    parts = [solid_png((255, 0, 0)), one_page_pdf("x"), words, sine_wav(0), Audio(b"ID3", "audio/mpeg")]
+    parts: list[Part] = [solid_png((255, 0, 0)), one_page_pdf("x"), words, sine_wav(0), Audio(b"ID3", "audio/mpeg")]
     await wire.load().generate([user("Look.", *parts)])
     content = sent(wire)["input"][0]["content"]
     kinds = ["input_text", "input_image", "input_file", "input_file", "input_audio", "input_audio"]
