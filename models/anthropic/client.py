@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from trellis.models.anthropic import wire
 from trellis.models.anthropic.prefix import Block, Ttl, binds_thinking, set_breakpoints
 from trellis.models.anthropic.streams import MessagesAssembler
+from trellis.models.carry import most
 from trellis.models.client import Answer, Check, ClientOptions, Endpoint
 from trellis.models.failures import Declined
 from trellis.models.keys import Key
@@ -29,6 +30,8 @@ _STOP_REASONS: Mapping[str, StopReason] = {
 }
 _COMPACTION = "compact-2026-09-04"
 """The beta of compaction on demand; its blocks need it too when they come back."""
+_BINDING = "thinking-binding-controls-2026-08-01"
+"""The beta with which Anthropic says what thinking it did not show to the model."""
 _MOST_PAUSES = 10
 """How often in a row the server may pause a long turn before it is taken as it is."""
 
@@ -83,24 +86,29 @@ class MessagesModel(Listed):
         config: GenerateConfig = GenerateConfig(),
     ) -> Reply:
         """See `Model.generate`. Models since Claude Opus 4.7 take no temperature."""
-        conversation = wire.conversation(self.name, messages, tools, bound=binds_thinking(self._model))
+        conversation = self._conversation(messages, tools)
         request = self._request(conversation, self._options.complete(config))
         return await self._converse(request, conversation)
+
+    def _conversation(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> wire.Conversation:
+        return wire.conversation(self.name, self._model, messages, tools, bound=binds_thinking(self._model))
 
     async def _converse(self, request: dict[str, Any], conversation: wire.Conversation) -> Reply:
         """Ask until the turn has ended: a server may pause a long one, and goes on where it is sent back."""
         blocks: list[Block] = []
         total: Reply | None = None
+        dropped = conversation.dropped
         for _ in range(_MOST_PAUSES):
             going_on: list[dict[str, Any]] = [{"role": "assistant", "content": blocks}] if blocks else []
             answer = await self._send({**request, "messages": [*request["messages"], *going_on]})
             reply = answer.refusal() if answer.declined else self._reply(answer, conversation)
             total = reply if total is None else _together(total, reply)
+            dropped = most(dropped, wire.unread(answer.body))
             blocks += answer.body.get("content") or ()
             if answer.body.get("stop_reason") != "pause_turn":
                 break
         assert total is not None
-        return replace(total, dropped=conversation.dropped)
+        return replace(total, dropped=dropped)
 
     async def _send(self, request: dict[str, Any], check: Check = lambda body: None) -> Answer:
         return await self._endpoint.send(lambda client: self._call(client, "create", request), MessagesAssembler, check)
@@ -152,9 +160,13 @@ class MessagesModel(Listed):
             output["format"] = {"type": "json_schema", "schema": self._schema(config.response_schema)}
         if output:
             request["output_config"] = output
-        if conversation.is_compacted:
-            request["extra_headers"] = {"anthropic-beta": _COMPACTION}
+        if betas := self._betas(conversation):
+            request["extra_headers"] = {"anthropic-beta": ",".join(betas)}
         return request
+
+    def _betas(self, conversation: wire.Conversation) -> list[str]:
+        """The betas that a conversation needs."""
+        return [_COMPACTION] if conversation.is_compacted else []
 
     def _schema(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         """A schema as Anthropic takes it, by the SDK: every object is closed, and limits that Anthropic cannot enforce
@@ -194,7 +206,7 @@ class MessagesModel(Listed):
     def _reply(self, answer: Answer, conversation: wire.Conversation) -> Reply:
         body = answer.body
         stop_reason = _STOP_REASONS.get(body.get("stop_reason") or "", "stop")
-        parts = wire.parts(body.get("content") or (), conversation.prefix)
+        parts = wire.parts(body.get("content") or (), self._model, conversation.prefix)
         if stop_reason == "refusal":  # what was begun is worthless, calls above all; what was said may explain it
             said = (body.get("stop_details") or {}).get("explanation") or "(the request was declined)"
             spoken = tuple(part for part in parts if isinstance(part, Text) and part.text.strip())
@@ -232,16 +244,17 @@ class CountingModel(MessagesModel):
 
     async def count_tokens(self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = ()) -> TokenCount:
         """See `CountsTokens`."""
-        conversation = wire.conversation(self.name, messages, tools, bound=binds_thinking(self._model))
+        conversation = self._conversation(messages, tools)
         request = self._said(conversation, self._options.complete(GenerateConfig()))
         answer = await self._endpoint.send(lambda client: self._call(client, "count_tokens", request), check=_is_count)
         return TokenCount(int(answer.body["input_tokens"]), "provider")
 
     async def compact(self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = ()) -> Reply:
         """See `Compacts`. The summary is the reply's text; its block goes back to Anthropic signed."""
-        conversation = wire.conversation(self.name, messages, tools, bound=binds_thinking(self._model))
+        conversation = self._conversation(messages, tools)
         request = self._request(conversation, self._options.complete(GenerateConfig()))
-        request["extra_headers"] = {"anthropic-beta": _COMPACTION}
+        betas = dict.fromkeys([_COMPACTION, *self._betas(conversation)])
+        request["extra_headers"] = {"anthropic-beta": ",".join(betas)}
         request["extra_body"] = {"compaction": {"type": "summarize"}}
         answer = await self._send(request, _is_compaction)
         if answer.declined:
@@ -275,3 +288,8 @@ class Anthropic(CountingModel):
         parsed = parse_options(MessagesOptions, options, name)
         key = Key.read(name, parsed.api_key_env or "ANTHROPIC_API_KEY")
         super().__init__(name, model, parsed, Endpoint(name, "anthropic", "AsyncAnthropic", key, parsed))
+
+    def _betas(self, conversation: wire.Conversation) -> list[str]:
+        """Each model reads its own thinking and that of some others; the rest is passed over without a word, unless
+        one asks."""
+        return super()._betas(conversation) + ([_BINDING] if conversation.thought_elsewhere else [])

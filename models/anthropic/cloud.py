@@ -24,7 +24,10 @@ _NAME = re.compile(r"claude-[a-z]+(-\d{1,2})+(?!\d)")
 
 
 class Hosted(MessagesModel):
-    """A model on another's platform: its window is as on Anthropic's own, its prices are the platform's affair."""
+    """A model on another's platform: its window is as on Anthropic's own, its prices are the platform's affair.
+
+    Whether it can read the thinking of another model is not said there.
+    """
 
     @property
     def context_tokens(self) -> int | None:

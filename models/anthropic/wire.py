@@ -7,6 +7,7 @@ from another provider is carried by its neutral view.
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -22,6 +23,12 @@ PROVIDER = "anthropic"
 """Of all items, also of those that came by way of Amazon or Google: signatures hold on every platform."""
 _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 _SHORTENED = "(The beginning of this conversation is left out.)"
+_NOT_SHOWN = " that Anthropic did not show to this model"
+_UNREAD = {
+    "model_binding_mismatch": " that this model cannot read",
+    "prefix_binding_mismatch": " before which the conversation was edited",
+    "organization_binding_mismatch": " of another account",
+}
 _THINKING = ("thinking", "redacted_thinking")
 
 _Said = tuple[Literal["user", "assistant"], list[tuple[Block, Part]]]
@@ -37,6 +44,8 @@ class Conversation:
     turns: list[Turn]
     dropped: tuple[str, ...]
     """See `Reply.dropped`."""
+    thought_elsewhere: int
+    """Blocks of thinking of other models of Anthropic, which this one may or may not read."""
     prefix: Prefix | None
     """Of all of it, where thinking is bound to what stands before it."""
 
@@ -56,11 +65,14 @@ class Conversation:
         return bool(reply) and reply[0]["type"] not in _THINKING
 
 
-def conversation(name: str, messages: Sequence[Message], tools: Sequence[ToolSpec], *, bound: bool) -> Conversation:
+def conversation(
+    name: str, model: str, messages: Sequence[Message], tools: Sequence[ToolSpec], *, bound: bool
+) -> Conversation:
     """The system prompt, the tools, and turns in which all results of a turn's calls stand together at the beginning.
 
-    A system message after the beginning becomes the user's: not every model takes one there. `bound`: see
-    `prefix.binds_thinking`; thinking before which the conversation was edited is left out then.
+    A system message after the beginning becomes the user's: not every model takes one there. `name` is our name of the
+    model, `model` Anthropic's. `bound`: see `prefix.binds_thinking`; thinking before which the conversation was edited
+    is left out.
 
     Raises:
         ModelRequestError: a part that Anthropic does not take.
@@ -84,7 +96,12 @@ def conversation(name: str, messages: Sequence[Message], tools: Sequence[ToolSpe
         lines += (line(to_block.unsigned, "thinking block") + " that broke off before a signature",)
     if edited:
         lines += (line(edited, "signed thinking block") + " before which the conversation was edited",)
-    return Conversation(system, specs, kept, lines, prefix)
+    elsewhere = sum(
+        block["type"] in _THINKING and _remembered(part, "model") not in (None, model)
+        for _, said in turns
+        for block, part in said
+    )
+    return Conversation(system, specs, kept, lines, elsewhere, prefix)
 
 
 def _begun_by_the_user(turns: Sequence[_Said]) -> list[_Said]:
@@ -106,7 +123,7 @@ def _joined(turns: Sequence[_Said], prefix: Prefix | None) -> tuple[list[Turn], 
         blocks = []
         for block, part in content:
             if prefix is not None:
-                written = _written_after(part)
+                written = _remembered(part, "prefix")
                 if block["type"] in _THINKING and written not in (None, prefix.digest()):
                     edited += 1
                     continue
@@ -122,10 +139,10 @@ def _joined(turns: Sequence[_Said], prefix: Prefix | None) -> tuple[list[Turn], 
     return joined, edited
 
 
-def _written_after(part: Part) -> str | None:
-    """What a part remembers of what stood before it: a digest of all for thinking, and the conversation's own for a
-    compaction."""
-    return (getattr(part, "raw", None) or {}).get("prefix")
+def _remembered(part: Part, what: Literal["prefix", "model"]) -> str | None:
+    """What a part remembers beside its item: the model that wrote it, or what stood before it (a digest of all for
+    thinking, of the conversation alone for a compaction)."""
+    return (getattr(part, "raw", None) or {}).get(what)
 
 
 class _ToBlock:
@@ -198,11 +215,14 @@ def _only_text(name: str, block: Block, part: Part) -> Block:
 # --- from the wire ---
 
 
-def parts(blocks: Sequence[Mapping[str, Any]], prefix: Prefix | None) -> tuple[Part, ...]:
-    """The blocks of an answer as parts. `prefix` is that of the request: thinking remembers what stood before it."""
+def parts(blocks: Sequence[Mapping[str, Any]], model: str, prefix: Prefix | None) -> tuple[Part, ...]:
+    """The blocks of an answer as parts. Thinking remembers which model wrote it, and what stood before it where that
+    matters; `prefix` is that of the request."""
     made = []
     for block in blocks:
         raw: dict[str, Any] = {"provider": PROVIDER, "item": block}
+        if block.get("type") in _THINKING:
+            raw["model"] = model
         if prefix is not None and block.get("type") in (*_THINKING, "compaction"):
             raw["prefix"] = prefix.said if block["type"] == "compaction" else prefix.digest()
         part = _part(block, raw)
@@ -224,6 +244,18 @@ def _part(block: Mapping[str, Any], raw: dict[str, Any]) -> Text | ToolCall | Re
             return ToolCall(str(block["id"]), str(block["name"]), arguments, malformed, {**raw, "item": item})
         case _:
             return Reasoning(str(block.get("thinking") or ""), raw)  # thinking, redacted or not, or unknown
+
+
+def unread(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """What Anthropic says that it did not show to the model, as lines of `Reply.dropped`."""
+    reasons = Counter(
+        str(entry.get("reason"))
+        for entry in body.get("input_transformations") or ()
+        if entry.get("type") == "thinking_dropped"
+    )
+    return tuple(
+        line(number, "signed thinking block") + _UNREAD.get(why, _NOT_SHOWN) for why, number in reasons.items()
+    )
 
 
 def usage(used: Mapping[str, Any], ttl: str) -> Usage:

@@ -64,6 +64,8 @@ class Blocks:
     """Thinking by signature."""
     thought_after: dict[str, str] = field(default_factory=dict)
     """What stood before thinking, by signature."""
+    thought_by: dict[str, str] = field(default_factory=dict)
+    """The model that thought it, by signature."""
     thought_before: set[str] = field(default_factory=set)
     """Ids of tool calls that thinking led to."""
     compactions: dict[str, str] = field(default_factory=dict)
@@ -97,6 +99,7 @@ class Blocks:
         for block in message["content"]:
             if block["type"] == "thinking":
                 self.thought_after.setdefault(block["signature"], digest(before))
+                self.thought_by.setdefault(block["signature"], body["model"])
             before.append(["assistant", plain(block)])
         if message["stop_reason"] == "pause_turn":
             self.paused.add(digest(message["content"]))

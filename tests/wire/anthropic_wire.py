@@ -22,6 +22,7 @@ KEY = "sk-ant-test-0123456789abcdef"
 _OLD = re.compile(r"claude-(3|haiku-4|sonnet-4|opus-4-[0-6])")
 """Models that take a temperature."""
 _COMPACTION = "compact-2026-09-04"
+_BINDING = "thinking-binding-controls-2026-08-01"
 
 
 @dataclass
@@ -32,6 +33,8 @@ class MessagesServer:
     """As newer models: thinking is taken back only where all that stood before it is as it was."""
     window: int | None = None
     """Tokens of input that it takes."""
+    private: str = ""
+    """A model whose thinking no other model reads."""
     cache: Cache = field(default_factory=Cache)
     script: deque[JSON] = field(default_factory=deque)
     """What the next answers have instead of what the mind says: members of the body."""
@@ -75,6 +78,8 @@ class MessagesServer:
             message = self._message(body, "compaction", [self.blocks.compact(body)])
         else:
             message = self._think(body, think(ask))
+        if _BINDING in betas:
+            message["input_transformations"] = self._unread(body)
         if self.script:
             message |= self.script.popleft()
         self.blocks.remember(body, message)
@@ -121,6 +126,22 @@ class MessagesServer:
         if tool["input_schema"].get("type") != "object":
             raise Rejected("tools.input_schema.type: Input should be 'object'")
         return str(tool["name"])
+
+    def _unread(self, body: JSON) -> list[JSON]:
+        """The thinking that is passed over."""
+        blocks = [
+            (f"messages.{n}.content.{place}", block)
+            for n, message in enumerate(body["messages"])
+            for place, block in enumerate(message["content"])
+            if block["type"] == "thinking"
+        ]
+        entry = {"type": "thinking_dropped", "reason": "model_binding_mismatch"}
+        by = self.blocks.thought_by
+        return [
+            {"path": path, **entry}
+            for path, block in blocks
+            if by.get(block["signature"]) == self.private != body["model"]
+        ]
 
     # --- the answer ---
 

@@ -112,6 +112,19 @@ async def test_older_models_get_all_thinking_back(connect: Connect) -> None:
     assert sent(wire)["messages"][1]["content"][0]["type"] == "thinking"
 
 
+async def test_thinking_that_another_model_cannot_read(connect: Connect) -> None:
+    """Anthropic passes it over without a word unless it is asked, which it is when a conversation changes models."""
+    wire = await connect("anthropic", private="claude-fable-5")
+    messages = await turn(wire.load(model="anthropic/claude-fable-5"), [], ASK)
+    reply = await wire.load().generate(messages, tools=[LOOKUP])
+    assert reply.dropped == ("1 signed thinking block that this model cannot read",)
+    others = await turn(wire.load(), [], ASK)
+    assert (await wire.load(model="anthropic/claude-fable-5").generate(others, tools=[LOOKUP])).dropped == ()
+    assert "thinking-binding-controls" in wire.loopback.requests[-1].headers["anthropic-beta"]
+    await wire.load().generate(others, tools=[LOOKUP])
+    assert "anthropic-beta" not in wire.loopback.requests[-1].headers
+
+
 async def test_a_budget_waits_for_a_reply_of_its_own(connect: Connect) -> None:
     """In the middle of a turn that another model began, the server would want thinking that there is not."""
     wire = await connect("anthropic")
