@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from trellis.models.messages import Message, Part, Reasoning, Role, ToolCall, ToolResult, without_raw
+from trellis.models.messages import Message, Part, Reasoning, Role, Text, ToolCall, ToolResult, without_raw
 
 _NOT_IN: Mapping[Role, tuple[type[Part], ...]] = {
     "system": (Reasoning, ToolCall, ToolResult),
@@ -38,8 +38,8 @@ def problems(messages: Sequence[Message]) -> list[str]:
     open_calls: Counter[str] = Counter()
     for number, message in enumerate(messages):
         where = f"message {number} ({message.role})"
-        if not message.parts and message.role != "assistant":
-            found.append(f"{where} is empty")
+        if message.role != "assistant" and _says_nothing(message):
+            found.append(f"{where} says nothing")
         if message.role == "tool":
             found += _answer(message, open_calls, where)
             continue
@@ -85,6 +85,10 @@ def neutral(message: Message) -> Message:
 def stands_for_past(message: Message) -> bool:
     """Is this what a provider's compaction made of the messages before it?"""
     return message.role == "assistant" and any(_item_type(part).startswith("compaction") for part in message.parts)
+
+
+def _says_nothing(message: Message) -> bool:
+    return all(isinstance(part, Text) and not part.text.strip() for part in message.parts)
 
 
 def _item_type(part: Part) -> str:

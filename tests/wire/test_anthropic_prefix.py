@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from random import Random
 
 import pytest
 
 from trellis.models import conformance
 from trellis.models.conformance import LOOKUP
+from trellis.models.legality import edit_problems, neutral
 from trellis.models.messages import (
     Message,
     Reasoning,
@@ -92,6 +94,32 @@ async def test_thinking_is_dropped_where_the_conversation_before_it_was_edited(c
     results = [ToolResult(call.id, call.name, (Text("w"),)).message for call in reply.tool_calls]
     await model.generate([*edited, ASK, reply.message, *results], tools=[LOOKUP])
     assert json.dumps(sent(wire)).count('"type": "thinking"') == kept + 1, "what was thought after the edit is kept"
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_newer_models_take_every_legal_edit(connect: Connect, seed: int) -> None:
+    """Results shortened, exchanges left out, replies reduced to their neutral view, another prompt: again and again in
+    one conversation that goes on between the edits."""
+    random = Random(seed)
+    model = (await connect("anthropic", preserve=True)).load(model=NEW)
+    messages = [system("You are terse."), user("Hello.")]
+    for _ in range(4):
+        for ask in random.choices([ASK, ASK_THREE], k=2):
+            messages = await turn(model, await turn(model, messages, ask))
+        before = list(messages)
+        for place, message in enumerate(messages):
+            if message.role == "tool" and random.random() < 0.2:
+                results = [part for part in message.parts if isinstance(part, ToolResult)]
+                messages[place] = replace(results[0], parts=(Text("(removed)"),)).message
+            elif message.role == "assistant" and random.random() < 0.1:
+                messages[place] = neutral(message)
+            elif message.role == "system" and random.random() < 0.2:
+                messages[place] = system(f"You are {random.random()}.")
+        asks = [place for place, message in enumerate(messages) if message.role == "user" and place > 1]
+        if random.random() < 0.5:
+            first = random.randrange(len(asks) - 1)
+            del messages[asks[first] : asks[first + 1]]
+        assert edit_problems(before, [*messages, ASK]) == []
 
 
 async def test_other_tools_or_another_prompt_are_edits_too(connect: Connect) -> None:
