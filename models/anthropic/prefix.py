@@ -42,9 +42,11 @@ class Prefix:
         return _digest(self._frame, self.said)[:16]
 
 
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
 def _digest(before: str, value: Any) -> str:
-    canonical = json.dumps([before, value], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(_canonical([before, value]).encode()).hexdigest()
 
 
 def set_breakpoints(system: list[Block], tools: list[Block], turns: Sequence[Turn], ttl: Ttl) -> None:
