@@ -10,7 +10,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from trellis.models.anthropic import wire
-from trellis.models.anthropic.prefix import Block, Ttl, binds_thinking, set_breakpoints
+from trellis.models.anthropic.family import binds_thinking, nearest_effort
+from trellis.models.anthropic.prefix import Block, Ttl, set_breakpoints
 from trellis.models.anthropic.streams import MessagesAssembler
 from trellis.models.carry import most
 from trellis.models.client import Answer, Check, ClientOptions, Endpoint
@@ -154,8 +155,8 @@ class MessagesModel(Listed):
         if thinking := self._thinking(conversation):
             request["thinking"] = thinking
         output: dict[str, Any] = {}
-        if config.reasoning_effort is not None:
-            output["effort"] = "low" if config.reasoning_effort in ("none", "minimal") else config.reasoning_effort
+        if effort := nearest_effort(self._model, config.reasoning_effort):
+            output["effort"] = effort
         if config.response_schema is not None:
             output["format"] = {"type": "json_schema", "schema": self._schema(config.response_schema)}
         if output:

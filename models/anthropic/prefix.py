@@ -5,22 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 Block = dict[str, Any]
 Turn = tuple[Literal["user", "assistant"], list[Block]]
 Ttl = Literal["5m", "1h"]
-
-_UNBOUND = re.compile(r"claude-(\d|instant|mythos-preview|[a-z]+-4\b|[a-z]+-5(?!-\d(?!\d)))")
-"""Models that take thinking back whatever stands before it: all up to Claude Opus 5, Sonnet 5, Fable 5 and Mythos 5
-("Preserved thinking", Anthropic's documentation, November 2026). It is a list of the past: newer ones check."""
-
-
-def binds_thinking(model: str) -> bool:
-    """Does this model reject thinking before which the conversation was edited?"""
-    return _UNBOUND.search(model) is None
 
 
 class Prefix:

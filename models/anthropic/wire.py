@@ -71,7 +71,7 @@ def conversation(
     """The system prompt, the tools, and turns in which all results of a turn's calls stand together at the beginning.
 
     A system message after the beginning becomes the user's: not every model takes one there. `name` is our name of the
-    model, `model` Anthropic's. `bound`: see `prefix.binds_thinking`; thinking before which the conversation was edited
+    model, `model` Anthropic's. `bound`: see `family.binds_thinking`; thinking before which the conversation was edited
     is left out.
 
     Raises:

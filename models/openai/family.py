@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, get_args
+from typing import Literal
 
+from trellis.models.effort import nearest
 from trellis.models.model import Effort
 
-_EFFORTS: tuple[Effort, ...] = get_args(Effort)
 _WITHOUT_REASONING = re.compile(r"(gpt-3\.5|gpt-4|chatgpt-4|gpt-audio|gpt-5-chat|gpt-5-search)")
 _KNOWN: tuple[tuple[str, str], ...] = (
     (r"o\d|codex-mini", "low medium high"),
@@ -43,11 +43,7 @@ def nearest_effort(model: str, effort: Effort | None) -> Effort | None:
     if effort is None or not reasons(model):
         return None
     known = next((efforts.split() for name, efforts in _KNOWN if re.match(name, model)), [effort])
-    wish = _EFFORTS.index(effort)
-    return min(
-        (each for each in _EFFORTS if each in known),
-        key=lambda each: (abs(_EFFORTS.index(each) - wish), -_EFFORTS.index(each)),
-    )
+    return nearest(effort, known)
 
 
 def speaks(model: str) -> bool:

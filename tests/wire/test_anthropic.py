@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from trellis.models.anthropic.family import binds_thinking, nearest_effort
 from trellis.models.conformance import LOOKUP, solid_png
 from trellis.models.messages import (
     Audio,
@@ -27,6 +28,7 @@ from trellis.models.model import (
     Compacts,
     ContextOverflow,
     CountsTokens,
+    Effort,
     GenerateConfig,
     Model,
     ModelRequestError,
@@ -71,14 +73,60 @@ async def test_turns(connect: Connect) -> None:
 
 async def test_options(connect: Connect) -> None:
     wire = await connect("anthropic")
-    await wire.load(thinking="2048").generate([ASK], config=GenerateConfig(reasoning_effort="minimal"))
+    await wire.load(thinking="2048").generate([ASK])
     await wire.load(thinking="adaptive", thinking_display="omitted", max_output_tokens=99).generate([ASK])
     await wire.load(temperature=0.5, service_tier="standard_only", stream=False).generate([ASK])
     first, second, third = (request.body for request in wire.loopback.requests)
     assert first["thinking"] == {"type": "enabled", "budget_tokens": 2048}
-    assert first["output_config"] == {"effort": "low"}
     assert (second["thinking"], second["max_tokens"]) == ({"type": "adaptive", "display": "omitted"}, 99)
     assert (third["temperature"], third["service_tier"], third["stream"]) == (0.5, "standard_only", False)
+
+
+@pytest.mark.parametrize(
+    ("model", "wish", "asked"),
+    [
+        ("claude-opus-5-5", "minimal", "low"),
+        ("claude-opus-5-5", "xhigh", "xhigh"),
+        ("claude-haiku-9", "none", "low"),
+        ("claude-opus-4-6", "xhigh", "max"),
+        ("claude-opus-4-5-20251101", "max", "high"),
+        ("us.anthropic.claude-opus-4-5-20251101-v1:0", "medium", "medium"),
+        ("claude-haiku-4-5", "high", None),
+        ("claude-sonnet-4-20250514", "high", None),
+        ("claude-opus-4-1@20250805", "low", None),
+        ("claude-3-7-sonnet-20250219", "low", None),
+    ],
+)
+def test_the_nearest_effort_that_a_model_knows(model: str, wish: Effort, asked: Effort | None) -> None:
+    assert nearest_effort(model, wish) == asked
+    assert nearest_effort(model, None) is None
+
+
+async def test_effort_is_left_out_where_a_model_knows_none(connect: Connect) -> None:
+    wire = await connect("anthropic")
+    await wire.load(reasoning_effort="high").generate([ASK])
+    await wire.load(model=NEW, reasoning_effort="minimal").generate([ASK])
+    assert "output_config" not in sent(wire, 0)
+    assert sent(wire)["output_config"] == {"effort": "low"}
+
+
+@pytest.mark.parametrize(
+    ("model", "binds"),
+    [
+        ("claude-3-7-sonnet-20250219", False),
+        ("claude-opus-4-8", False),
+        ("claude-sonnet-4@20250514", False),
+        ("claude-opus-5", False),
+        ("us.anthropic.claude-opus-5-20260724-v1:0", False),
+        ("claude-fable-5", False),
+        ("claude-fable-5-1", True),
+        ("anthropic.claude-opus-5-5-20260922-v1:0", True),
+        ("claude-haiku-5-5", True),
+        ("claude-sonnet-6", True),
+    ],
+)
+def test_newer_models_bind_thinking_to_what_stands_before_it(model: str, binds: bool) -> None:
+    assert binds_thinking(model) == binds
 
 
 async def test_temperature_is_the_models_affair(connect: Connect) -> None:
