@@ -57,7 +57,7 @@ class OpenAIAudio(ChatModel):
         parsed = parse_options(AudioOptions, options, name)
         key = Key.read(name, parsed.api_key_env or "OPENAI_API_KEY")
         # Its items are of another kind than those of the Responses API: neither takes the other's.
-        form = Chat(name, "openai-audio", max_tokens_field=parsed.max_tokens_field)
+        form = Chat(name, "openai-audio", max_tokens_field=parsed.max_tokens_field, known_as=model)
         super().__init__(name, model, parsed, Endpoint(name, "openai", "AsyncOpenAI", key, parsed), form)
         self._audio = parsed
 
@@ -65,7 +65,6 @@ class OpenAIAudio(ChatModel):
         self, messages: Sequence[Message], tools: Sequence[ToolSpec], config: GenerateConfig
     ) -> dict[str, Any]:
         request = super()._request(messages, tools, config)
-        request.pop("reasoning_effort", None)  # they know none
         request |= {"modalities": ["text"], "store": False}
         if config.voice:
             streamed = self._options.stream and self._audio.audio_format == "wav"

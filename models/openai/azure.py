@@ -48,7 +48,7 @@ def azure(deployment: str, **options: Any) -> Model:
         chat = parse_options(AzureChatOptions, options, name)
         known_as = chat.deployed or deployment
         limit = "max_completion_tokens" if reasons(known_as) else chat.max_tokens_field
-        form = Chat(name, PROVIDER, instructing_role(known_as), limit, chat.replay_reasoning)
+        form = Chat(name, PROVIDER, instructing_role(known_as), limit, chat.replay_reasoning, known_as)
         return ChatModel(name, deployment, chat, _endpoint(name, chat), form)
     responses = parse_options(AzureResponsesOptions, options, name)
     return ResponsesModel(name, deployment, responses.deployed or deployment, responses, _endpoint(name, responses))

@@ -18,6 +18,7 @@ from trellis.models.client import data_url, parse_arguments, raw_item, unsupport
 from trellis.models.messages import Audio, Document, Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from trellis.models.model import GenerateConfig, StopReason, ToolSpec, Usage
 from trellis.models.openai.content import file, input_audio, json_schema
+from trellis.models.openai.family import nearest_effort
 from trellis.models.retry import TransientError
 
 _REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details")
@@ -39,6 +40,8 @@ class Chat:
     system_role: Literal["developer", "system"] = "system"
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     replay_reasoning: bool = True
+    known_as: str | None = None
+    """The name by which a model of OpenAI is known; None for all others."""
 
     def request(
         self, model: str, messages: Sequence[Message], tools: Sequence[ToolSpec], config: GenerateConfig
@@ -53,8 +56,9 @@ class Chat:
             request["temperature"] = config.temperature
         if config.max_output_tokens is not None:
             request[self.max_tokens_field] = config.max_output_tokens
-        if config.reasoning_effort is not None:
-            request["reasoning_effort"] = config.reasoning_effort
+        effort = nearest_effort(self.known_as, config.reasoning_effort) if self.known_as else config.reasoning_effort
+        if effort is not None:
+            request["reasoning_effort"] = effort
         if config.response_schema is not None:
             schema = json_schema(config.response_schema)
             request["response_format"] = {"type": "json_schema", "json_schema": schema}

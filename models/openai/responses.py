@@ -33,8 +33,8 @@ class ResponsesOptions(ClientOptions):
     """How fast and at which prices; the project's settings decide by default. Flex is cheaper and slower."""
     prompt_cache_key: str | None = None
     """Requests with the same key are sent where the same beginning was read before; OpenAI advises to reuse one for
-    what begins alike, and not for more than about 15 requests a minute. By default every conversation has its own,
-    made from its tools and the beginning up to the first thing that the user said."""
+    what begins alike, and not for more than about 15 requests a minute. By default every conversation with OpenAI has
+    its own, made from its tools and the beginning up to the first thing that the user said; at Azure none."""
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None
     """How long a beginning that was read is kept at most; OpenAI decides by default."""
 
@@ -118,9 +118,11 @@ class ResponsesModel(Listed):
     ) -> dict[str, Any]:
         options = self._options
         request = self._said(messages, tools) | {"store": False, "stream": options.stream}
-        if key := options.prompt_cache_key or self._cache_key(messages, request.get("tools")):
-            request["prompt_cache_key"] = key
+        key = options.prompt_cache_key
+        if key is None and self._provider == PROVIDER:  # not every version of Azure's interface knows it
+            key = _cache_key(messages, request.get("tools"))
         optional = {
+            "prompt_cache_key": key,
             "prompt_cache_retention": options.prompt_cache_retention,
             "service_tier": options.service_tier,
             "temperature": config.temperature,
@@ -137,12 +139,6 @@ class ResponsesModel(Listed):
         if config.response_schema is not None:
             request["text"] = {"format": {"type": "json_schema", **json_schema(config.response_schema)}}
         return request
-
-    def _cache_key(self, messages: Sequence[Message], tools: Any) -> str | None:
-        """A key that stays the same while a conversation grows."""
-        first = next((n for n, message in enumerate(messages) if message.role == "user"), len(messages))
-        beginning = json.dumps([tools, [message.text for message in messages[: first + 1]]])
-        return hashlib.sha256(beginning.encode()).hexdigest()[:32]
 
     def _reply(self, answer: Answer) -> Reply:
         if answer.declined:
@@ -167,6 +163,13 @@ class OpenAI(ResponsesModel):
         parsed = parse_options(ResponsesOptions, options, name)
         key = Key.read(name, parsed.api_key_env or "OPENAI_API_KEY")
         super().__init__(name, model, model, parsed, Endpoint(name, "openai", "AsyncOpenAI", key, parsed))
+
+
+def _cache_key(messages: Sequence[Message], tools: Any) -> str:
+    """A key that stays the same while a conversation grows."""
+    first = next((n for n, message in enumerate(messages) if message.role == "user"), len(messages))
+    beginning = json.dumps([tools, [message.text for message in messages[: first + 1]]])
+    return hashlib.sha256(beginning.encode()).hexdigest()[:32]
 
 
 def _instructions(messages: Sequence[Message]) -> Sequence[Message]:

@@ -220,10 +220,12 @@ async def test_azure_deploys_models_under_other_names(
 ) -> None:
     """A name that is not known is taken for a new model's."""
     chat = await connect("azure chat")
-    options = {"deployed": deployed, "max_output_tokens": 20}
+    options = {"deployed": deployed, "max_output_tokens": 20, "reasoning_effort": "none"}
     await chat.load(model="azure/d", **options).generate([system("Be terse."), PING])
     assert sent(chat)["messages"][0]["role"] == role
     assert sent(chat)[limit] == 20
+    nearest = {"gpt-5-mini": "minimal", "gpt-4.1": None}.get(deployed or "", "none")
+    assert sent(chat).get("reasoning_effort") == nearest
 
 
 @pytest.mark.parametrize("name", ["azure", "azure chat"])

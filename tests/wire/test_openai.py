@@ -134,6 +134,9 @@ async def test_a_conversation_keeps_its_cache_key(connect: Connect) -> None:
     assert sent(wire)["prompt_cache_retention"] == "24h"
     await wire.load(prompt_cache_key="mine").generate([PING])
     assert sent(wire)["prompt_cache_key"] == "mine"
+    azure = await connect("azure")
+    await azure.load().generate([PING])
+    assert "prompt_cache_key" not in sent(azure)
 
 
 async def test_what_is_sent_before_stays_the_same(connect: Connect) -> None:
