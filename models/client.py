@@ -349,6 +349,16 @@ def parse_arguments(written: Any) -> tuple[dict[str, Any], str]:
     return (value, "") if isinstance(value, dict) else ({}, text)
 
 
+def without_voice(model: str, config: GenerateConfig) -> None:
+    """For clients of models that do not speak.
+
+    Raises:
+        ModelRequestError: speech is asked for.
+    """
+    if config.voice is not None:
+        raise ModelRequestError(f"{model}: this model does not speak; leave out the voice")
+
+
 def data_url(medium: Media) -> str:
     """A medium as a URL that contains it."""
     return f"data:{medium.media_type};base64,{base64.b64encode(medium.data).decode()}"

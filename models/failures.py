@@ -63,9 +63,12 @@ def error_detail(body: object) -> Mapping[str, Any]:
 def is_error(event: Mapping[str, Any]) -> bool:
     """Whether an event of a stream, or a body under HTTP 200, says nothing but that something failed.
 
-    The type says so (Responses, Messages), or there is an error and nothing else that has a type (Chat Completions).
+    The type says so (Responses, Messages), the object does (vLLM), or there is an error and nothing that has a type or
+    a status (Chat Completions).
     """
-    return event.get("type") == "error" or ("type" not in event and "status" not in event and bool(event.get("error")))
+    if event.get("type") == "error" or event.get("object") == "error":
+        return True
+    return "type" not in event and "status" not in event and bool(event.get("error"))
 
 
 def _codes(detail: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from trellis.models.anthropic.family import binds_thinking, nearest_effort
 from trellis.models.anthropic.prefix import Block, Ttl, set_breakpoints
 from trellis.models.anthropic.streams import MessagesAssembler
 from trellis.models.carry import most
-from trellis.models.client import Answer, Check, ClientOptions, Endpoint
+from trellis.models.client import Answer, Check, ClientOptions, Endpoint, without_voice
 from trellis.models.failures import Declined
 from trellis.models.keys import Key
 from trellis.models.listed import Listed
@@ -122,6 +122,7 @@ class MessagesModel(Listed):
     # --- to the wire ---
 
     def _request(self, conversation: wire.Conversation, config: GenerateConfig) -> dict[str, Any]:
+        without_voice(self.name, config)
         request = self._said(conversation, config) | {
             "max_tokens": config.max_output_tokens,
             "stream": self._options.stream,

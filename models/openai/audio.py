@@ -46,6 +46,8 @@ class AudioOptions(ChatOptions):
 class OpenAIAudio(ChatModel):
     """A model of OpenAI that hears and speaks. Close it after use: `await model.close()`."""
 
+    _speaks = True
+
     def __init__(self, model: str, **options: Any) -> None:
         """`model` is OpenAI's name for it; for `options` see `AudioOptions`.
 

@@ -180,6 +180,8 @@ def check(body: Mapping[str, Any]) -> None:
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0].get("message"), dict):
         raise TransientError("the answer has no choices (the server broke, or this is not a Chat Completions server)")
+    if choices[0].get("finish_reason") == "error":  # OpenRouter
+        raise TransientError("the answer broke off with an error")
 
 
 def usage_of(usage: Any) -> Usage | None:

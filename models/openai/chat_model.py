@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from trellis.models.carry import dropped
-from trellis.models.client import Answer, ClientOptions, Endpoint
+from trellis.models.client import Answer, ClientOptions, Endpoint, without_voice
 from trellis.models.listed import Listed
 from trellis.models.messages import Message
 from trellis.models.model import GenerateConfig, ModelRequestError, Reply, ToolSpec
@@ -30,6 +30,7 @@ class ChatModel(Listed):
     """A model that is reached through Chat Completions. Close it after use: `await model.close()`."""
 
     _options: ChatOptions
+    _speaks = False
 
     def __init__(self, name: str, wire: str, options: ChatOptions, endpoint: Endpoint, form: chat.Chat) -> None:
         """`wire` is the model's name in requests."""
@@ -74,6 +75,8 @@ class ChatModel(Listed):
     def _request(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec], config: GenerateConfig
     ) -> dict[str, Any]:
+        if not self._speaks:
+            without_voice(self.name, config)
         request = self._form.request(self._model, messages, tools, config)
         if self._options.stream:
             request["stream"] = True

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from trellis.models.carry import dropped
-from trellis.models.client import Answer, ClientOptions, Endpoint
+from trellis.models.client import Answer, ClientOptions, Endpoint, without_voice
 from trellis.models.keys import Key
 from trellis.models.listed import Listed
 from trellis.models.messages import Message
@@ -116,6 +116,7 @@ class ResponsesModel(Listed):
     def _request(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec], config: GenerateConfig
     ) -> dict[str, Any]:
+        without_voice(self.name, config)
         options = self._options
         request = self._said(messages, tools) | {"store": False, "stream": options.stream}
         key = options.prompt_cache_key

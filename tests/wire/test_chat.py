@@ -22,7 +22,7 @@ from trellis.models.messages import (
     system,
     user,
 )
-from trellis.models.model import ContextOverflow, ModelFault, ModelRequestError
+from trellis.models.model import ContextOverflow, GenerateConfig, ModelFault, ModelRequestError
 
 from .azure_wire import API_VERSION
 from .conftest import Connect, Wire
@@ -91,7 +91,17 @@ async def test_an_error_under_200(connect: Connect) -> None:
     wire = await connect("openai-compatible")
     for error in ({"message": "busy", "code": 503}, {"message": "busy", "type": "server_error"}, "busy"):
         wire.loopback.faults.append(Fault(status=200, body={"error": error}))
-    assert (await wire.load().generate([PING])).retries == 3
+    wire.loopback.faults.append(Fault(status=200, body={"object": "error", "message": "busy", "code": 500}))
+    answering(wire, {"content": "half"}, "error")
+    assert (await wire.load().generate([PING])).retries == 5
+
+
+@pytest.mark.parametrize("provider", ["openai", "openai-compatible", "azure", "azure chat", "anthropic"])
+async def test_who_does_not_speak_says_so(connect: Connect, provider: str) -> None:
+    wire = await connect(provider)
+    with pytest.raises(ModelRequestError, match="does not speak; leave out the voice"):
+        await wire.load().generate([PING], config=GenerateConfig(voice="alloy"))
+    assert not wire.loopback.requests
 
 
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
