@@ -184,7 +184,7 @@ async def _pieces(pieces: Sequence[bytes], fault: Fault | None, writer: asyncio.
     if kind == "stall_within":
         await asyncio.Event().wait()
     if kind in ("reset_within", "reset_after"):
-        await asyncio.sleep(0.05)  # a reset overtakes what is still under way
+        await asyncio.sleep(1.0 if kind == "reset_after" else 0.05)  # a reset overtakes what has not been read
         _reset(writer)
         return False
     return True
