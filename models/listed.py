@@ -42,7 +42,7 @@ class Listed:
         longest = min((bound for bound in bounds if bound is not None), default=None)
         if longest is None:
             return None
-        asked = sum(map(estimate_message, messages)) + sum(map(estimate_tool, tools))
+        asked = sum(estimate_message(message, self.name) for message in messages) + sum(map(estimate_tool, tools))
         spoken = config.voice is not None or any(isinstance(p, Audio) for m in messages for p in m.parts)
         return self._options.price_list.worst_case_usd(
             self.name, asked, longest, tier=self._dearest_tier, spoken=spoken, cached_for=self._cached_for

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from trellis.models.messages import Image
+from trellis.models.pixels import webp_size
 from trellis.tools.tool import ToolError
 
 ACCEPTED_EDGE_PX = 2000
@@ -172,17 +173,7 @@ def _webp(data: bytes) -> Picture:
     (size,) = struct.unpack_from("<I", data, 4)
     if len(data) < size + 8:
         raise ValueError("its end is missing")
-    kind = data[12:16]
-    if kind == b"VP8X":
-        width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
-        return Picture("WebP", width, height, bool(data[20] & 2))
-    if kind == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little")
-        return Picture("WebP", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
-    if kind == b"VP8 ":
-        width, height = struct.unpack_from("<HH", data, 26)
-        return Picture("WebP", width & 0x3FFF, height & 0x3FFF)
-    raise ValueError("it holds no image")
+    return Picture("WebP", *webp_size(data), data[12:16] == b"VP8X" and bool(data[20] & 2))
 
 
 _FORMATS: tuple[tuple[Callable[[bytes], bool], str, Callable[[bytes], Picture]], ...] = (
