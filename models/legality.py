@@ -91,6 +91,12 @@ def _says_nothing(message: Message) -> bool:
     return all(isinstance(part, Text) and not part.text.strip() for part in message.parts)
 
 
+def keeps_user(message: Message) -> bool:
+    """Does a compaction say itself what the user said, as OpenAI's do?"""
+    items = ((getattr(part, "raw", None) or {}).get("item") for part in message.parts)
+    return any(isinstance(item, Mapping) and item.get("role") == "user" for item in items)
+
+
 def _item_type(part: Part) -> str:
     item = (getattr(part, "raw", None) or {}).get("item")
     return str(item.get("type") or "") if isinstance(item, Mapping) else ""

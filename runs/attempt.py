@@ -23,14 +23,8 @@ from trellis.runs.metering import Meter
 from trellis.runs.plan import Cell
 from trellis.runs.results import Outcome, Result, finite
 from trellis.scaffolds.budget import Calls
-from trellis.scaffolds.episode import (
-    Episode,
-    LimitReached,
-    Refused,
-    submission_from_json,
-    submission_to_json,
-)
-from trellis.scaffolds.task import Submission
+from trellis.scaffolds.episode import Episode, LimitReached, Refused
+from trellis.scaffolds.task import Submission, submission_from_json, submission_to_json
 from trellis.trajectories.blobs import Blobs
 from trellis.trajectories.redaction import Redaction
 

@@ -97,7 +97,7 @@ def recorded_usd(logs: Iterable[Path]) -> float:
         if not log.exists():
             continue
         for line in log.read_bytes().splitlines():
-            if b'"generate.done"' in line:
+            if b'"generate.done"' in line or b'"compact.done"' in line:
                 try:
                     event = json.loads(line)
                 except ValueError:

@@ -106,9 +106,9 @@ def _priced(result: Result, calls: Iterable[Call], prices: Prices) -> Result:
 def _calls(path: Path) -> Iterator[Call]:
     models: dict[int, str] = {}
     for event in log.read(path):
-        if event["kind"] == "generate.begun":
+        if event["kind"] in ("generate.begun", "compact.begun"):
             models[event["seq"]] = event["model"]
-        elif event["kind"] == "generate.done":
+        elif event["kind"] in ("generate.done", "compact.done") and "usage" in event:  # else it was too long
             yield Call(
                 model=models[event["begun"]],
                 usage=Usage(**event["usage"]),

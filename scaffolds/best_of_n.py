@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
 from pydantic import Field
 
-from trellis.models.messages import Message, ToolResult, system, user
+from trellis.models.messages import ToolResult, system, user
 from trellis.scaffolds.burst import react_burst
-from trellis.scaffolds.episode import Episode, LimitReached
+from trellis.scaffolds.context import ContextOptions
+from trellis.scaffolds.episode import ContextFull, Episode, LimitReached
 from trellis.scaffolds.reported import passed_share, reported_metric
-from trellis.scaffolds.scaffold import ScaffoldOptions
 from trellis.scaffolds.task import Submission
 
 PROMPT = """\
@@ -23,7 +24,7 @@ to you. Check your work by running it. When it is done, hand it in with the subm
 TEST_TIMEOUT_S = 600.0
 
 
-class BestOfN(ScaffoldOptions):
+class BestOfN(ContextOptions):
     name: ClassVar[str] = "best_of_n"
 
     n: int = Field(default=4, ge=1)
@@ -52,11 +53,13 @@ class BestOfN(ScaffoldOptions):
         """One attempt: what it hands in, or leaves behind when its steps are used up, and how good it seems. One that
         a spent budget cuts short counts least."""
         messages = [system(self.prompt), user(*episode.task.prompt)]
+        results: list[ToolResult] = []
         score, limit = float("-inf"), None
         async with episode.branch(f"attempt-{number}") as branch:
             try:
-                await react_burst(branch, messages, max_steps)
-                score = await _seeming(branch, messages)
+                with suppress(ContextFull):  # the next attempt begins with an empty context
+                    await react_burst(branch, messages, self, max_steps, results)
+                score = await _seeming(branch, results)
             except LimitReached as reached:
                 limit = reached
             submission = branch.handed_in or await branch.submit()
@@ -78,7 +81,7 @@ def _comparable(episode: Episode) -> bool:
     return "test_command" in facts or facts.get("kind") == "ml" or "metric" in facts
 
 
-async def _seeming(branch: Episode, messages: Sequence[Message]) -> float:
+async def _seeming(branch: Episode, results: Sequence[ToolResult]) -> float:
     """How good an attempt seems; higher is better. The last validation metric it printed, or else the share of visible
     tests that pass in what it left behind."""
     facts = branch.task.facts
@@ -86,8 +89,7 @@ async def _seeming(branch: Episode, messages: Sequence[Message]) -> float:
         result = await branch.use("shell", command=facts["test_command"], timeout_s=TEST_TIMEOUT_S)
         share = passed_share(result.text)
         return share if share is not None else float(result.data.get("exit_code") == 0)
-    outputs = (part.text for message in messages for part in message.parts if isinstance(part, ToolResult))
-    reported = [metric for output in outputs if (metric := reported_metric(output)) is not None]
+    reported = [metric for result in results if (metric := reported_metric(result.text)) is not None]
     if not reported:
         return float("-inf")
     return -reported[-1] if facts.get("lower_is_better") else reported[-1]

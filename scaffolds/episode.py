@@ -7,8 +7,6 @@ it, and the rest happens.
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -19,15 +17,16 @@ from typing import Any
 from trellis.environments import kinds
 from trellis.environments.environment import Environment, EnvironmentFault, EnvironmentSpec, Snapshot, StartWorld
 from trellis.models.messages import Message, Text, ToolCall, ToolResult, part_from_json, part_to_json
-from trellis.models.model import GenerateConfig, Model, Priced, Reply, ToolSpec, Usage
+from trellis.models.model import GenerateConfig, Model, Reply, TokenCount, ToolSpec, Usage
 from trellis.scaffolds.approval import Approve, Decision
+from trellis.scaffolds.asking import ContextFull, Models, Window
 from trellis.scaffolds.budget import Budget, LimitReached
-from trellis.scaffolds.task import Submission, Task
+from trellis.scaffolds.task import Submission, Task, submission_from_json, submission_to_json
 from trellis.scaffolds.world import World, WorldSnapshot, no_environment, perform
 from trellis.tools.tool import Tool, ToolOfSet, Toolset
 from trellis.trajectories.recorder import Recorder
 
-__all__ = ["Budget", "Episode", "LimitReached", "Refused", "WorldSnapshot"]
+__all__ = ["Budget", "ContextFull", "Episode", "LimitReached", "Refused", "WorldSnapshot"]
 
 Collect = Callable[[Environment | None, str], Awaitable[Submission]]
 
@@ -41,8 +40,7 @@ class _Shared:
     """What all branches of an episode have in common."""
 
     recorder: Recorder
-    models: Mapping[str, Model]
-    seed: int
+    models: Models
     collect: Collect
     tools: dict[str, Tool]
     """By name; worlds share it."""
@@ -50,8 +48,6 @@ class _Shared:
     approve: Approve | None = None
     worlds: list[World] = field(default_factory=list)
     branches: set[str] = field(default_factory=set)
-    asked: Counter[str] = field(default_factory=Counter)
-    """Model calls by branch: the number of a call seeds it."""
     submitted: Submission | None = None
 
     async def close_worlds(self) -> None:
@@ -67,7 +63,7 @@ class Episode:
         self.task = task
         self.tools = tools
         self.budget = budget
-        self.random = Random(f"{shared.seed}/{name}")
+        self.random = Random(f"{shared.models.seed}/{name}")
         self._shared = shared
         self._world = world
         self._used = 0
@@ -119,7 +115,7 @@ class Episode:
 
         by_name = {tool.spec.name: tool for tool in tools}
         world = World("main", by_name, start if environment else no_environment, diverged)
-        shared = _Shared(recorder, models, seed, collect, by_name, environment is not None, approve)
+        shared = _Shared(recorder, Models(models, seed, recorder), collect, by_name, environment is not None, approve)
         episode = cls("main", task, tools, budget, shared, world)
         async with AsyncExitStack() as leaving:  # all of it is done, whatever fails
             leaving.callback(recorder.close)
@@ -147,31 +143,19 @@ class Episode:
 
         Raises:
             LimitReached: the budget is spent.
+            ContextFull: the model says that the conversation is too long for it.
             ModelFault, ModelRequestError: the provider failed, or the request can never succeed.
         """
-        specs = [tool.spec for tool in self.tools] if tools is None else tools
-        model = self._shared.models.get(role) or self._shared.models["main"]
-        live = not self._shared.recorder.recorded("generate", self.name)
-        if not live:
-            reply, at = await self._ask(self.name, role, model, messages, specs, config)
-            self.budget.spend(reply, at)
-            return reply
-        held_usd = await self.budget.begin_step(self._worst_usd(model, messages, specs, config))
-        try:
-            reply, at = await self._ask(self.name, role, model, messages, specs, config)
-        except BaseException:
-            self.budget.abandon_step(held_usd)
-            raise
-        self.budget.end_step(reply, at, held_usd)
-        return reply
+        models, specs = self._shared.models, self._specs(tools)
+        return await models.spend(self.budget, self.name, role, messages, specs, config)
 
-    def _worst_usd(
-        self, model: Model, messages: Sequence[Message], tools: Sequence[ToolSpec], config: GenerateConfig | None
-    ) -> float | None:
-        """What a call may cost at most, where that matters and is known."""
-        if self.budget.cost_usd is None or not isinstance(model, Priced):
-            return None
-        return model.worst_case_usd(messages, tools=tools, config=config or GenerateConfig())
+    async def compact(
+        self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] | None = None, role: str = "main"
+    ) -> Reply:
+        """Have the provider shorten a conversation (see `Compacts`): an effect like any call of a model, and a step on
+        the agent's budget. Raises as `generate` does, ModelRequestError also where the model cannot do it."""
+        models, specs = self._shared.models, self._specs(tools)
+        return await models.spend(self.budget, self.name, role, messages, specs, kind="compact")
 
     async def act(self, call: ToolCall) -> ToolResult:
         """Use a tool in this branch's world. The model's mistakes come back as results, and so do calls that are not
@@ -274,10 +258,21 @@ class Episode:
 
     async def judge(self, messages: Sequence[Message], *, config: GenerateConfig | None = None) -> Reply:
         """A grader's call of the judge model: recorded in branch `grader`, and not on the agent's budget."""
-        reply, _ = await self._ask("grader", "judge", self._shared.models["judge"], messages, (), config)
-        return reply
+        return await self._shared.models.judge(messages, config)
 
     # --- the rest ---
+
+    def window(self, role: str = "main") -> Window:
+        """What is known of the model of `role`. It may be another when an episode is opened again: see `decide`."""
+        return self._shared.models.window(role)
+
+    async def count_tokens(self, messages: Sequence[Message], *, role: str = "main") -> TokenCount | None:
+        """What the provider counts for messages and tools; None where it does not, or failed to. It is not recorded:
+        what comes of it is, by `decide`."""
+        return await self._shared.models.count(role, messages, self._specs(None))
+
+    def _specs(self, tools: Sequence[ToolSpec] | None) -> Sequence[ToolSpec]:
+        return [tool.spec for tool in self.tools] if tools is None else tools
 
     @property
     def submitted(self) -> Submission | None:
@@ -332,6 +327,21 @@ class Episode:
         """A scaffold's own event (a search node, a plan), for viewers and converters."""
         self._shared.recorder.once(f"note.{kind}", self.name, data=data)
 
+    async def decide(
+        self, kind: str, decide: Callable[[], Awaitable[Mapping[str, Any] | None]]
+    ) -> Mapping[str, Any] | None:
+        """A note that the program acts on, and that may depend on anything (a provider's count, a model's window): the
+        decision whether to do something before the next call of a model. `decide` is asked once; None is no, and
+        leaves no trace. Where the log goes on, it tells what was decided."""
+        event = f"note.{kind}"
+        recorder = self._shared.recorder
+        held = recorder.holds(event, self.name, before="generate.begun")
+        decision = await decide() if held is None else None
+        if held or decision is not None:
+            noted: Mapping[str, Any] = recorder.once(event, self.name, data=decision)["data"]
+            return noted
+        return None
+
     async def _discover(self, toolset: Toolset) -> None:
         """Learn what a toolset offers, once: a recorded effect, so that a resume or replay needs no server for it."""
 
@@ -346,39 +356,3 @@ class Episode:
                 raise EnvironmentFault(f"two tools are called {spec.name}; give the server {toolset.name} another name")
             self._shared.tools[spec.name] = ToolOfSet(toolset, spec)
         self.tools = tuple(self._shared.tools.values())
-
-    async def _ask(
-        self,
-        branch: str,
-        role: str,
-        model: Model,
-        messages: Sequence[Message],
-        tools: Sequence[ToolSpec],
-        config: GenerateConfig | None,
-    ) -> tuple[Reply, float]:
-        """The reply, and when it came on the episode's clock, as recorded."""
-        config = config or GenerateConfig()
-        if config.seed is None:
-            self._shared.asked[branch] += 1
-            config = replace(config, seed=_seed(self._shared.seed, branch, self._shared.asked[branch]))
-
-        async def answer() -> Reply:
-            return await model.generate(messages, tools=tools, config=config)
-
-        return await self._shared.recorder.generate(branch, role, model.name, messages, tools, config, answer)
-
-
-def _seed(*parts: object) -> int:
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:6], "big")
-
-
-def submission_to_json(submission: Submission, store: Callable[[bytes], str]) -> dict[str, Any]:
-    return {
-        "answer": submission.answer,
-        "files": {name: store(data) for name, data in submission.files.items()},
-    }
-
-
-def submission_from_json(data: Mapping[str, Any], load: Callable[[str], bytes]) -> Submission:
-    return Submission(data["answer"], {name: load(blob) for name, blob in data["files"].items()})

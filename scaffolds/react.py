@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from trellis.models.messages import system, user
 from trellis.scaffolds.burst import react_burst
+from trellis.scaffolds.context import ContextOptions
 from trellis.scaffolds.episode import Episode
-from trellis.scaffolds.scaffold import ScaffoldOptions
 
 PROMPT = """\
 You are an engineer working alone on a task. Think before you act, then use the tools; each result comes back to you.
@@ -16,7 +16,7 @@ Check your work by running it. When it is done, hand it in with the submit tool:
 QUESTION_PROMPT = "Answer the question that follows."
 
 
-class ReAct(ScaffoldOptions):
+class ReAct(ContextOptions):
     name: ClassVar[str] = "react"
 
     prompt: str = ""
@@ -24,4 +24,4 @@ class ReAct(ScaffoldOptions):
 
     async def solve(self, episode: Episode) -> None:
         default = PROMPT if episode.task.environment else QUESTION_PROMPT
-        await react_burst(episode, [system(self.prompt or default), user(*episode.task.prompt)])
+        await react_burst(episode, [system(self.prompt or default), user(*episode.task.prompt)], self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,3 +45,14 @@ class Submission:
     @property
     def empty(self) -> bool:
         return not self.answer and not self.files
+
+
+def submission_to_json(submission: Submission, store: Callable[[bytes], str]) -> dict[str, Any]:
+    return {
+        "answer": submission.answer,
+        "files": {name: store(data) for name, data in submission.files.items()},
+    }
+
+
+def submission_from_json(data: Mapping[str, Any], load: Callable[[str], bytes]) -> Submission:
+    return Submission(data["answer"], {name: load(blob) for name, blob in data["files"].items()})

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trellis.models.messages import Message, message_from_json, message_to_json
-from trellis.models.model import GenerateConfig, Reply, ToolSpec, Usage
+from trellis.models.model import ContextOverflow, GenerateConfig, Reply, ToolSpec, Usage
 from trellis.trajectories.blobs import Blobs
 from trellis.trajectories.log import SCHEMA, Event, Log, LogError, encode
 
@@ -113,6 +113,14 @@ class Recorder:
         """Does the log still hold the answer to the next effect of this kind on this branch?"""
         return bool(self._recorded[branch, f"{kind}.begun"])
 
+    def holds(self, event: str, branch: str, *, before: str) -> bool | None:
+        """Does the log hold an event of this kind on this branch before the next one of the kind `before`? None: it
+        holds neither, so that it is for the program to say."""
+        queue, limit = self._recorded[branch, event], self._recorded[branch, before]
+        if not queue:
+            return False if limit else None
+        return not limit or bool(queue[0]["seq"] < limit[0]["seq"])
+
     # --- effects ---
 
     async def effect(
@@ -148,10 +156,16 @@ class Recorder:
         tools: Sequence[ToolSpec],
         config: GenerateConfig,
         perform: Callable[[], Awaitable[Reply]],
+        kind: str = "generate",
     ) -> tuple[Reply, float]:
-        """A model call, with each message written once and referred to by its hash afterwards.
+        """A model call, with each message written once and referred to by its hash afterwards. That a conversation is
+        too long is an answer too: it is recorded, and nobody asks again.
 
         Returns the reply, and when it came on the episode's clock, as recorded the first time.
+
+        Raises:
+            ReplayMismatch: the log recorded another request here.
+            ContextOverflow: `perform` raised it, now or when the call was recorded.
         """
         before = self._sent.get(branch)
         keep = _common_prefix(before.messages, messages) if before else 0
@@ -166,24 +180,30 @@ class Recorder:
         rest.update(encode([role, tools_name, options]).encode())
         fingerprint = rest.hexdigest()[:32]
 
-        recorded = self._answer("generate", branch, fingerprint)
+        recorded = self._answer(kind, branch, fingerprint)
         if recorded:
             seq = recorded["begun"]
         else:
             seq = self.event(
-                "generate.begun", branch, role=role, model=model,
+                f"{kind}.begun", branch, role=role, model=model,
                 after=before.seq if before and keep else None, keep=keep,
                 messages=names if whole else names[keep:], tools=tools_name, config=options, request=fingerprint,
             )  # fmt: skip
         self._sent[branch] = _Sent(list(messages), digest, seq)
         if recorded:
+            if "overflow" in recorded:
+                raise ContextOverflow(recorded["overflow"])
             return self._reply(recorded), recorded["at"]
 
-        reply = await perform()
+        try:
+            reply = await perform()
+        except ContextOverflow as overflow:
+            self.event(f"{kind}.done", branch, begun=seq, overflow=str(overflow))
+            raise
         name = self._write_message(branch, reply.message)
         at = round(self.now, 4)
         self.log.append(
-            "generate.done", branch, at, begun=seq, message=name, stop_reason=reply.stop_reason,
+            f"{kind}.done", branch, at, begun=seq, message=name, stop_reason=reply.stop_reason,
             usage=reply.usage.to_json(), cost_usd=reply.cost_usd,
             latency_s=round(reply.latency_s, 6), waited_s=round(reply.waited_s, 6),
             **{name: value for name in _RARE if (value := getattr(reply, name))},

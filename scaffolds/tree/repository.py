@@ -7,7 +7,7 @@ and evaluation are a repository's. Nothing but the visible tests is seen: hidden
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import ClassVar
 
@@ -15,9 +15,9 @@ from pydantic import Field
 
 from trellis.models.messages import Message, system, user
 from trellis.scaffolds.burst import react_burst
-from trellis.scaffolds.episode import Episode, LimitReached
+from trellis.scaffolds.context import ContextOptions
+from trellis.scaffolds.episode import ContextFull, Episode, LimitReached
 from trellis.scaffolds.reported import passed_share
-from trellis.scaffolds.scaffold import ScaffoldOptions
 from trellis.scaffolds.task import Submission
 from trellis.scaffolds.tree.journal import Journal, Node
 from trellis.scaffolds.tree.policy import Greedy, Move, choose_batch
@@ -36,7 +36,7 @@ tests say of it. Go on from here: keep what is right, and change what is still w
 {output}"""
 
 
-class RepositoryTree(ScaffoldOptions):
+class RepositoryTree(ContextOptions):
     name: ClassVar[str] = "repo_tree"
 
     num_drafts: int = Field(default=2, ge=1)
@@ -105,7 +105,8 @@ class RepositoryTree(ScaffoldOptions):
         limit: LimitReached | None = None
         await branch.use("shell", command=_REMEMBER_FOLDER)
         try:
-            await react_burst(branch, self._messages(branch, move, journal), self.burst_steps)
+            with suppress(ContextFull):  # the next node begins with an empty context
+                await react_burst(branch, self._messages(branch, move, journal), self, self.burst_steps)
         except LimitReached as reached:
             limit = reached
         result = await branch.use("shell", command=_in_repository(self._tests(branch)), timeout_s=self.test_timeout_s)
