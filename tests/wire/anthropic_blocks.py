@@ -86,13 +86,13 @@ class Blocks:
             raise Rejected("compaction: the conversation ends on an assistant turn that is not finished")
         summary = f"A summary of {len(body['messages'])} turns."
         self.compactions[signature := digest("compaction", body)] = summary
-        self.stands_for[signature] = _before(body)[1:]
+        self.stands_for[signature] = self._before(body)[1:]
         block = {"type": "compaction", "content": summary, "encrypted_content": None}
         return {**block, "signature": signature, "tool_changes": []}
 
     def remember(self, body: JSON, message: JSON) -> None:
         """What the answer's blocks need when they come back."""
-        before = _before(body)
+        before = self._before(body)
         calls = [block["id"] for block in message["content"] if block["type"] == "tool_use"]
         if message["content"] and "thinking" in message["content"][0]["type"]:
             self.thought_before.update(calls)
@@ -104,6 +104,20 @@ class Blocks:
         if message["stop_reason"] == "pause_turn":
             self.paused.add(digest(message["content"]))
 
+    def _before(self, body: JSON) -> list[Any]:
+        """What a request says, for the check of what stood before thinking."""
+        before: list[Any] = [[plain(list(body.get("system", ()))), plain(list(body.get("tools", ())))]]
+        for message in body["messages"]:
+            for block in message["content"]:
+                before += self._says(message["role"], block)
+        return before
+
+    def _says(self, role: str, block: JSON) -> list[Any]:
+        """A block, or what was compacted into it."""
+        if block["type"] == "compaction":
+            return self.stands_for.get(block["signature"], [])
+        return [[role, plain(block)]]
+
     # --- what comes back ---
 
     def read(self, body: JSON, ask: Ask, *, compactions: bool) -> None:
@@ -114,7 +128,7 @@ class Blocks:
         first = messages[0]["content"][0]["type"] if messages[0]["content"] else ""
         begins = 1 if first == "compaction" else 0
         open_calls: list[str] = []
-        before = _before({**body, "messages": []})
+        before = self._before({**body, "messages": []})
         seen: set[str] = set()
         for number, message in enumerate(messages):
             if message["role"] != ("user", "assistant")[(number + begins) % 2]:
@@ -131,10 +145,7 @@ class Blocks:
                     raise Rejected(f"{where}: the `compaction` block is not the first, or its beta is missing")
                 if self.preserve and block["type"] == "thinking":
                     self._preserved(block, before, where)
-                if block["type"] == "compaction":
-                    before += self.stands_for.get(block["signature"], [])
-                else:
-                    before.append([message["role"], plain(block)])
+                before += self._says(message["role"], block)
             if message["role"] == "assistant":
                 open_calls = self._assistant(blocks)
                 if seen & set(open_calls) or len(set(open_calls)) < len(open_calls):
@@ -228,12 +239,6 @@ class Blocks:
         if not block["text"].strip() and not self.preserve:
             raise Rejected("text content blocks must contain non-whitespace text")
         return str(block["text"])
-
-
-def _before(body: JSON) -> list[Any]:
-    """What a request says, for the check of what stood before thinking."""
-    said: list[Any] = [[plain(list(body.get("system", ()))), plain(list(body.get("tools", ())))]]
-    return said + [[m["role"], plain(block)] for m in body["messages"] for block in m["content"]]
 
 
 def plain(value: Any) -> Any:
