@@ -49,6 +49,8 @@ class Lines:
         return None
 
     def ended(self, result: Result) -> None:
+        if result.outcome == "cancelled":
+            return  # it goes on with a resume; that the run stopped, and why, is said once for all of them
         self._done += 1
         if self._silent:
             return

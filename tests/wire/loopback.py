@@ -76,7 +76,9 @@ class Loopback:
         self.url = ""
 
     @asynccontextmanager
-    async def serve(self) -> AsyncIterator[Loopback]:
+    async def serve(self, port: int = 0) -> AsyncIterator[Loopback]:
+        """Within it, it answers; at the end it is gone like a process that was killed. `port`: where, if it must be
+        there; a free one by default."""
         tasks: set[asyncio.Task[None]] = set()
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -91,7 +93,7 @@ class Loopback:
             finally:
                 writer.transport.abort()
 
-        server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=1 << 24)
+        server = await asyncio.start_server(connected, "127.0.0.1", port, limit=1 << 24)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield self
