@@ -70,6 +70,8 @@ class Loopback:
     def __init__(self, handle: Callable[[Request], Response]) -> None:
         self._handle = handle
         self.faults: deque[Fault] = deque()
+        self.chance: Callable[[Request], Fault | None] = lambda request: None
+        """Decides on a fault once those have been used up."""
         self.requests: list[Request] = []
         self.responses: list[Response] = []
         """To the requests that no fault met."""
@@ -116,7 +118,7 @@ class Loopback:
         url = urlsplit(first.split()[1])
         request = Request(url.path, headers, body, parse_qs(url.query))
         self.requests.append(request)
-        fault = self.faults.popleft() if self.faults else None
+        fault = self.faults.popleft() if self.faults else self.chance(request)
         if fault is not None and fault.kind in get_args(Instead):
             return await _instead(fault, writer)
         response = self._handle(request)
@@ -164,7 +166,7 @@ async def _send(response: Response, fault: Fault | None, writer: asyncio.StreamW
     if fault and fault.kind == "cut_within":
         frames = frames[: int(len(frames) * fault.part)]
     if fault and fault.kind == "torn_within":
-        frames = frames[: int(len(frames) * fault.part)]
+        frames = frames[: max(1, int(len(frames) * fault.part))]
         frames[-1] = frames[-1][: len(frames[-1]) // 2]
     if fault and fault.kind == "slow":
         whole = b"".join(frames)
