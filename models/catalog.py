@@ -73,6 +73,11 @@ async def close(model: Model) -> None:
         await release()
 
 
+def of_a_provider(name: str) -> bool:
+    """Does a client of a provider answer to this name?"""
+    return name not in _CATALOG and f"{name.partition('/')[0]}/*" in _CATALOG
+
+
 def describe() -> list[tuple[str, str]]:
     """Name and one-line description of everything that `load` knows; "/*" stands for any model of a provider."""
     return [(name, entry.summary) for name, entry in _CATALOG.items()]

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -67,12 +68,26 @@ def clean(built: bool, max_gb: float | None, dry_run: bool, as_json: bool) -> No
         items = asyncio.run(_clean(0 if built else max_gb, dry_run))
     except EnvironmentFault as fault:
         raise UsageError(f"not everything could be removed: {fault}") from None
+    kept = _kept_replies()
     if as_json:
-        click.echo(json.dumps({"removed": len(items), "dry_run": dry_run, "items": items}, indent=2))
+        document = {"removed": len(items), "dry_run": dry_run, "items": items, "replies": kept}
+        click.echo(json.dumps(document, indent=2))
         return
     for item in items:
         click.echo(f"{item['what']} {item['id']}" + (f" ({item['label']})" if item["label"] else ""))
     click.echo(f"{text.plural(len(items), 'leftover')} {'would be removed' if dry_run else 'removed'}")
+    if kept["count"]:
+        size = f"{kept['bytes'] / 1e6:.1f} MB"
+        click.echo(f"replies kept by run --cache: {kept['count']} ({size}); to ask anew, remove {kept['folder']}")
+
+
+def _kept_replies() -> dict[str, Any]:
+    """What `run --cache` keeps in the user's own folder."""
+    from trellis.models import cache
+
+    folder = cache.default_folder()
+    found = cache.contents(folder)
+    return {"folder": str(folder), "count": found.replies, "bytes": found.bytes}
 
 
 async def _clean(max_gb: float | None, dry_run: bool) -> list[dict[str, str]]:

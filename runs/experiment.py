@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from trellis.environments.environment import EnvironmentSpec, Resources
 from trellis.environments.kinds import places
 from trellis.environments.network.allow import check_policy
+from trellis.models.cache import default_folder
 from trellis.runs import toml
 from trellis.runs.errors import UsageError, known
 from trellis.runs.options import message, problems
@@ -196,6 +197,9 @@ class Experiment(_Settings):
     """Worlds that are started ahead of the episodes that are next."""
     judge: str = ""
     """The model that judges answers; empty means the benchmark's own."""
+    cache: bool | str = False
+    """Keep replies of providers' models, and answer what was asked before in every respect from them: true in the
+    user's own folder, a text names another."""
     max_cost_usd: float | None = Field(default=None, gt=0)
     """The run stops, resumable, before the call that may exceed this."""
     retries: int = Field(default=2, ge=0)
@@ -216,6 +220,11 @@ class Experiment(_Settings):
                 labels = ", ".join(b.label for b in self.benchmarks)
                 raise ValueError(f"agent {agent.name!r} meets no benchmark: on = {agent.on!r} matches none of {labels}")
         return self if agents == self.agents else self.model_copy(update={"agents": agents})
+
+    @property
+    def reply_folder(self) -> Path | None:
+        """Where replies are kept; None: they are not."""
+        return Path(self.cache) if isinstance(self.cache, str) else default_folder() if self.cache else None
 
     def to_toml(self) -> str:
         """With its defaults written out: what they are today holds when the run is repeated."""
@@ -330,5 +339,7 @@ def _anchor(experiment: Experiment, folder: Path) -> Experiment:
         for agent in experiment.agents
     )
     benchmarks = tuple(b.model_copy(update={"name": anchored(b.name, folder)}) for b in experiment.benchmarks)
-    judge = anchored(experiment.judge, folder)
-    return experiment.model_copy(update={"agents": agents, "benchmarks": benchmarks, "judge": judge})
+    judge, cache = anchored(experiment.judge, folder), experiment.cache
+    if isinstance(cache, str):
+        cache = str((folder / Path(cache).expanduser()).resolve())
+    return experiment.model_copy(update={"agents": agents, "benchmarks": benchmarks, "judge": judge, "cache": cache})

@@ -46,6 +46,8 @@ _OPTIONS = (
     click.option("--max-time", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Time per episode."),
     click.option("--max-episode-cost-usd", type=click.FloatRange(0, min_open=True), help="Cost per episode, at most."),
     click.option("--max-cost-usd", type=click.FloatRange(0, min_open=True), help="Stop the run before it costs more."),
+    click.option("--cache", is_flag=False, flag_value="", metavar="[FOLDER]",
+                 help="Keep replies, and answer what was asked before from them. Without a folder it goes last."),
     click.option("--approve", "approval", multiple=True, metavar="TOOL[:PATTERN]=ACTION",
                  help="Allow, deny or ask about tool calls; globs; the first that matches counts."),
     click.option("--judge", metavar="NAME", help="Model that judges answers. [the benchmark's]"),
@@ -96,6 +98,8 @@ def overrides(flags: Mapping[str, Any]) -> dict[str, Any]:
                    starts="starts", warm="warm", max_cost_usd="max_cost_usd")  # fmt: skip
     budget = _given(flags, max_steps="steps", max_tokens="tokens", max_time="time_s", max_episode_cost_usd="cost_usd")
     environment = {**parse_options(flags["environment_options"], "-E"), **_given(flags, kind="kind")}
+    if flags["cache"] is not None:
+        plain["cache"] = flags["cache"] or True
     tables = {"budget": budget, "environment": environment, "approval": [_rule(text) for text in flags["approval"]]}
     return {**plain, **{name: table for name, table in tables.items() if table}}
 

@@ -12,9 +12,11 @@ from typing import Any
 from trellis.benchmarks.benchmark import Benchmark
 from trellis.environments.environment import EnvironmentSpec
 from trellis.models import catalog
+from trellis.models.cache import Cached, ReplyCache
 from trellis.models.listed import price_is_unknown
 from trellis.models.messages import Message
 from trellis.models.model import GenerateConfig, Model, ModelRequestError, Reply, ToolSpec
+from trellis.models.wrapper import wrap
 from trellis.runs.errors import UsageError, known
 from trellis.runs.experiment import AgentChoice, BenchmarkChoice, Experiment
 from trellis.runs.options import build
@@ -117,9 +119,9 @@ def make_plan(experiment: Experiment, *, only_to_score: bool = False) -> Plan:
     Raises:
         UsageError: a wrong name, option or task glob.
     """
-    models: dict[str, Model] = {}
-    benchmarks = [_plan_benchmark(choice, experiment) for choice in experiment.benchmarks]
-    agents = [PlannedAgent(choice, {} if only_to_score else _models(choice, models)) for choice in experiment.agents]
+    load = _Loader(experiment)
+    benchmarks = [_plan_benchmark(choice, experiment, load) for choice in experiment.benchmarks]
+    agents = [PlannedAgent(choice, {} if only_to_score else _models(choice, load)) for choice in experiment.agents]
     for agent in agents:
         for planned in benchmarks:
             if agent.choice.meets(planned.choice):
@@ -194,7 +196,25 @@ def make_tools(names: Sequence[str], answer: Any = None) -> list[Tool]:
     return [instantiate(resolve("tool", name), answer=answer) for name in names]
 
 
-def _plan_benchmark(choice: BenchmarkChoice, experiment: Experiment) -> PlannedBenchmark:
+class _Loader:
+    """Makes the models of an experiment: the same one for the same name and options, with a cache of replies around
+    it where the experiment wants that."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._loaded: dict[str, Model] = {}
+        self._cache = ReplyCache(experiment.reply_folder) if experiment.reply_folder else None
+
+    def __call__(self, name: str, options: Mapping[str, Any]) -> Model:
+        key = f"{name} {sorted(options.items())}"
+        if key not in self._loaded:
+            model = make_model(name, options)
+            if self._cache is not None and catalog.of_a_provider(name):
+                model = wrap(Cached, model, self._cache, options)
+            self._loaded[key] = model
+        return self._loaded[key]
+
+
+def _plan_benchmark(choice: BenchmarkChoice, experiment: Experiment, load: _Loader) -> PlannedBenchmark:
     benchmark = make_benchmark(choice)
     try:
         everything = list(benchmark.tasks(choice.split))
@@ -207,19 +227,18 @@ def _plan_benchmark(choice: BenchmarkChoice, experiment: Experiment) -> PlannedB
         )
     judge = experiment.judge or benchmark.judge
     return PlannedBenchmark(
-        choice, benchmark, tuple(tasks), _judge(judge, experiment) if judge and benchmark.judge else None
+        choice, benchmark, tuple(tasks), _judge(judge, experiment, load) if judge and benchmark.judge else None
     )
 
 
-def _judge(name: str, experiment: Experiment) -> Model:
+def _judge(name: str, experiment: Experiment, load: _Loader) -> Model:
     prices = (agent.model_options for agent in experiment.agents if "prices" in agent.model_options)
-    return make_model(name, _prices_of(next(prices, {}), name))
+    return load(name, _prices_of(next(prices, {}), name))
 
 
 def _prices_of(options: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A file of prices is for every model of a provider, not only for the one whose option it is."""
-    of_a_provider = f"{name.partition('/')[0]}/*" in dict(catalog.describe())
-    return {"prices": options["prices"]} if "prices" in options and of_a_provider else {}
+    return {"prices": options["prices"]} if "prices" in options and catalog.of_a_provider(name) else {}
 
 
 def _world(task: Task, experiment: Experiment) -> EnvironmentSpec | None:
@@ -238,7 +257,7 @@ def _check_servers(cell: Cell) -> None:
             )
 
 
-def _models(choice: AgentChoice, loaded: dict[str, Model]) -> dict[str, Model]:
+def _models(choice: AgentChoice, load: _Loader) -> dict[str, Model]:
     """The agent's models by role; agents that name the same model with the same options share it."""
     if not choice.model and choice.scaffold in SCAFFOLDS and choice.scaffold not in (Oracle.name, Noop.name):
         raise UsageError(f"scaffold {choice.scaffold} needs a model: --model NAME, for example --model offline/tabular")
@@ -246,10 +265,7 @@ def _models(choice: AgentChoice, loaded: dict[str, Model]) -> dict[str, Model]:
     wanted = [("main", choice.model, choice.model_options)] if choice.model else []
     others = ((role, name, _prices_of(choice.model_options, name)) for role, name in choice.models.items())
     for role, name, options in (*wanted, *others):
-        key = f"{name} {sorted(options.items())}"
-        if key not in loaded:
-            loaded[key] = make_model(name, options)
-        models[role] = loaded[key]
+        models[role] = load(name, options)
     return models
 
 

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from trellis.environments.environment import Environment, EnvironmentSpec
+from trellis.models.cache import ReplyCache, default_folder
+from trellis.models.messages import assistant
+from trellis.models.model import Reply
 
 Trellis = Callable[..., "Ran"]  # type: ignore[name-defined]  # noqa: F821
 
@@ -251,3 +254,20 @@ def test_nothing_of_the_table_is_cut_off_on_80_columns(
     assert all(len(line) <= 80 for line in table.splitlines())
     for word in ("oracle", "1.000", "[1.000, 1.000]", "steps", "tokens", "cost", "faults"):
         assert word in table
+
+
+def test_clean_tells_of_kept_replies(
+    trellis: Trellis, sums: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRELLIS_CACHE", str(tmp_path / "cache"))
+    ReplyCache(default_folder()).keep("ab" * 32, Reply(assistant("fine")))
+    assert trellis("clean", "--dry-run", "--json").document["replies"]["count"] == 1
+    told = trellis("clean", "--dry-run").out.splitlines()[-1]
+    assert told.startswith("replies kept by run --cache: 1 (0.0 MB)")
+    assert told.endswith(f"remove {tmp_path / 'cache' / 'replies'}")
+
+
+def test_cache_without_a_folder(trellis: Trellis, sums: str) -> None:
+    ran = trellis("run", f"{sums}:Sums:plain", "--scaffold", "noop", "--json", "--cache")
+    assert ran.status == 0, ran.err
+    assert "cache = true" in (Path(ran.document["run"]) / "experiment.toml").read_text()

@@ -148,3 +148,31 @@ async def test_a_server_that_dies_and_comes_back_while_the_run_waits(tmp_path: P
     assert ran.document["outcomes"] == {"completed": TASKS}
     both = server.answered + later.answered
     assert (len(both), set(both.values())) == (TASKS, {1})
+
+
+async def test_what_was_asked_before_is_answered_from_the_cache(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text('[models."openai-compatible/some/model"]\ninput = 1.0\noutput = 2.0\n')
+    server = Server()
+    async with server.loopback.serve():
+        few = ("-M", f"prices={prices}", "--limit", "5", "--epochs", "2", "--cache", str(tmp_path / "replies"))
+        first = await ended(await trellis(tmp_path, *questions(server, *few)))
+        assert first.status == 0, first.err
+        assert len(server.loopback.requests) == 10, "each epoch is a sample of its own"
+        # with another key, no time, and no money: nobody is asked
+        again = await ended(await trellis(
+            tmp_path, *questions(server, *few, "-M", "timeout_s=7", "--max-cost-usd", "0.01"), key="sk-wrong"
+        ))  # fmt: skip
+        assert again.status == 0, again.err
+        assert len(server.loopback.requests) == 10
+        more = await ended(await trellis(tmp_path, *questions(server, *few, "--seed", "1")))
+        assert (more.status, len(server.loopback.requests)) == (0, 20)
+    assert again.document["agents"][0]["cost_usd"] == first.document["agents"][0]["cost_usd"] > 0
+    assert again.document["agents"][0]["tokens"] == first.document["agents"][0]["tokens"]
+    for ran, share in ((first, 0), (again, 1)):
+        results = [json.loads(line) for line in (Path(ran.document["run"]) / "results.jsonl").read_text().splitlines()]
+        assert sum(r["calls"]["saved_usd"] for r in results) == pytest.approx(
+            share * sum(r["cost_usd"] for r in results)
+        )
+    shown = await ended(await trellis(tmp_path, "resume", again.document["run"], "--json"))
+    assert (shown.status, shown.document["outcomes"]) == (0, {"completed": 10})
