@@ -20,7 +20,7 @@ import pytest
 from trellis.models.model import Usage
 
 from ..wire import anthropic_wire, chat_wire, openai_wire
-from ..wire.loopback import JSON, Fault, Harmless, Instead, Loopback, Request, Within
+from ..wire.loopback import JSON, Fault, Instead, Loopback, Request, Whole, Within
 from .test_served import ended
 
 pytestmark = [pytest.mark.wire, pytest.mark.chaos, pytest.mark.slow]
@@ -30,7 +30,7 @@ TASKS = 50
 RATE = 0.3
 SEED = 4
 
-KINDS = (*get_args(Instead), *get_args(Within), *get_args(Harmless))
+KINDS = (*get_args(Instead), *get_args(Within), *get_args(Whole))
 STATUS = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 HEADERS: tuple[dict[str, str], ...] = ({}, {"retry-after": "0"}, {"retry-after-ms": "20"})
 
@@ -164,7 +164,7 @@ async def test_200_episodes_of_which_every_call_may_fail(tmp_path: Path) -> None
     met = sum((chance.met for chance in chances.values()), Counter())
     assert 0.25 < met.total() / calls < 0.35
     assert met.keys() == set(KINDS)
-    failed = sum(count for kind, count in met.items() if kind not in get_args(Harmless))
+    failed = sum(count for kind, count in met.items() if kind not in get_args(Whole))
     retries = sum(e.get("retries", 0) for log in logs.values() for e in log if e["kind"] == "generate.done")
     # A connection that is reset after an answer may take the next request with it, which then has not been heard.
     assert failed <= retries <= failed + met["reset_after"]
