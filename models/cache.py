@@ -26,6 +26,7 @@ _WITHOUT_EFFECT = frozenset(
     {
         "api_key_env",
         "batch",
+        "batch_poll_s",
         "batch_size",
         "batch_wait_s",
         "connect_timeout_s",

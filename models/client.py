@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import importlib
 import json
 import math
@@ -135,6 +136,8 @@ Call = Callable[[Any], AbstractAsyncContextManager[Any]]
 """Sends one request with the SDK's client, through its `with_streaming_response`."""
 Check = Callable[[Mapping[str, Any]], None]
 """Raises `TransientError`, `Declined` or `ModelRequestError` for a body that reports a failure under HTTP 200."""
+Read = Callable[[bytes], Mapping[str, Any]]
+"""Makes the body of what was sent in one piece. Raises `TransientError` for what is cut off."""
 Events = Callable[[Any, AsyncIterator[bytes]], AsyncIterator[Event]]
 """Makes events of the bytes of a stream; given the SDK's client too, which may know how (`sse_events` does not need
 it)."""
@@ -177,9 +180,14 @@ class Endpoint:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def send(
-        self, call: Call, assembler: Callable[[], Assembler] | None = None, check: Check = lambda body: None
+        self,
+        call: Call,
+        assembler: Callable[[], Assembler] | None = None,
+        check: Check = lambda body: None,
+        read: Read | None = None,
     ) -> Answer:
-        """Call until there is an answer that passes `check`; a streamed one is put together by an `assembler`.
+        """Call until there is an answer that passes `check`; a streamed one is put together by an `assembler`, any
+        other is read as a JSON object unless `read` says how.
 
         Raises:
             ModelRequestError: the request can never succeed as it is.
@@ -190,7 +198,7 @@ class Endpoint:
 
         async def attempt() -> tuple[Mapping[str, Any], Mapping[str, str], str]:
             try:
-                body, headers = await self._attempt(client, call, assembler)
+                body, headers = await self._attempt(client, call, assembler, read or _json_object)
                 check(body)
             except Declined as declined:
                 return {}, {}, str(declined)
@@ -216,9 +224,15 @@ class Endpoint:
         """See `Key.one_line`."""
         return self._key.one_line(text)
 
-    def failure(self, error: Mapping[str, Any]) -> Exception:
-        """The exception for an error object that a body under HTTP 200 contains."""
-        return self._failures.of_event(error)
+    def failure(self, error: Mapping[str, Any], status: int | None = None) -> Exception:
+        """The exception for an error object that a body under HTTP 200 contains; `status`: if it has one of its own."""
+        return self._failures.of_event(error) if status is None else self._failures.of_response(status, error, {})
+
+    @property
+    def account(self) -> str:
+        """Names who asks and where, without telling the key."""
+        place = self._options.base_url or self._client_name
+        return hashlib.sha256(f"{place}\n{self._key.value}".encode()).hexdigest()[:16]
 
     def _connect(self) -> Any:
         """The SDK's client. Its connections belong to the event loop that opened them: another loop gets another."""
@@ -232,7 +246,7 @@ class Endpoint:
         return self._client
 
     async def _attempt(
-        self, client: Any, call: Call, assembler: Callable[[], Assembler] | None
+        self, client: Any, call: Call, assembler: Callable[[], Assembler] | None, read: Read
     ) -> tuple[Mapping[str, Any], Mapping[str, str]]:
         """One request: the body of its answer, and the answer's headers.
 
@@ -249,7 +263,7 @@ class Endpoint:
             async with deadline, call(client) as response:
                 deadline.heard()
                 headers = of_limits(response.headers)
-                body = await self._body(client, response, stream, deadline)
+                body = await self._body(client, response, stream, deadline, read)
         except sdk.APIStatusError as error:
             raise self._failures.of_response(
                 error.status_code, error.body, error.response.headers, error.message
@@ -265,7 +279,7 @@ class Endpoint:
         return body, headers
 
     async def _body(
-        self, client: Any, response: Any, stream: Assembler | None, deadline: Deadline
+        self, client: Any, response: Any, stream: Assembler | None, deadline: Deadline, read: Read
     ) -> Mapping[str, Any]:
         """The body of an answer, in whichever way it is sent."""
 
@@ -278,7 +292,7 @@ class Endpoint:
         if stream is None or not response.headers.get("content-type", "").startswith(_STREAM_TYPES):
             content = b"".join([chunk async for chunk in pieces])
             if stream is None or not content.startswith(_STREAM_BEGINNINGS):
-                return _json_object(content)
+                return read(content)
             pieces = _in_one(content)  # a stream whose type is wrong
         async for event in self._without_key(self._events(client, pieces)):
             if is_error(event):
@@ -329,6 +343,17 @@ def _json_object(content: bytes) -> Mapping[str, Any]:
     if not isinstance(body, dict):
         raise TransientError("the answer was not a JSON object (cut off, or sent by something in between)")
     return body
+
+
+def json_lines(content: bytes) -> Mapping[str, Any]:
+    """A `Read` for JSON Lines: a body whose `lines` they are."""
+    try:
+        lines = [json.loads(line) for line in content.split(b"\n") if line.strip()]
+    except ValueError:
+        lines = [None]
+    if not all(isinstance(line, dict) for line in lines):
+        raise TransientError("the results are not JSON objects, one a line (cut off, or sent by something in between)")
+    return {"lines": lines}
 
 
 def raw_item(part: Part, provider: str) -> Any:

@@ -10,9 +10,11 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from trellis.models.anthropic import wire
+from trellis.models.anthropic.batches import MessageBatches
 from trellis.models.anthropic.family import binds_thinking, nearest_effort
 from trellis.models.anthropic.prefix import Block, Ttl, set_breakpoints
 from trellis.models.anthropic.streams import MessagesAssembler
+from trellis.models.batch import Batcher, BatchOptions
 from trellis.models.carry import most
 from trellis.models.client import Answer, Check, ClientOptions, Endpoint, without_voice
 from trellis.models.failures import Declined
@@ -65,6 +67,8 @@ class MessagesModel(Listed):
     """A model that is reached through the Messages API, on whichever platform. Close it after use."""
 
     _options: MessagesOptions
+    _batcher: Batcher | None = None
+    """Takes the calls that can wait."""
 
     def __init__(self, name: str, model: str, options: MessagesOptions, endpoint: Endpoint) -> None:
         self.name = name
@@ -77,7 +81,14 @@ class MessagesModel(Listed):
 
     async def close(self) -> None:
         """Close the connections."""
+        if self._batcher:
+            await self._batcher.close()
         await self._endpoint.close()
+
+    @property
+    def waiting(self) -> str:
+        """See `Batching`."""
+        return self._batcher.waiting if self._batcher else ""
 
     async def generate(
         self,
@@ -89,19 +100,20 @@ class MessagesModel(Listed):
         """See `Model.generate`. Models since Claude Opus 4.7 take no temperature."""
         conversation = self._conversation(messages, tools)
         request = self._request(conversation, self._options.complete(config))
-        return await self._converse(request, conversation)
+        return await self._converse(request, conversation, config.seed)
 
     def _conversation(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> wire.Conversation:
         return wire.conversation(self.name, self._model, messages, tools, bound=binds_thinking(self._model))
 
-    async def _converse(self, request: dict[str, Any], conversation: wire.Conversation) -> Reply:
+    async def _converse(self, request: dict[str, Any], conversation: wire.Conversation, seed: int | None) -> Reply:
         """Ask until the turn has ended: a server may pause a long one, and goes on where it is sent back."""
         blocks: list[Block] = []
         total: Reply | None = None
         dropped = conversation.dropped
         for _ in range(_MOST_PAUSES):
             going_on: list[dict[str, Any]] = [{"role": "assistant", "content": blocks}] if blocks else []
-            answer = await self._send({**request, "messages": [*request["messages"], *going_on]})
+            asked = {**request, "messages": [*request["messages"], *going_on]}
+            answer = await (self._batcher.send(asked, seed) if self._batcher else self._send(asked))
             reply = answer.refusal() if answer.declined else self._reply(answer, conversation)
             total = reply if total is None else _together(total, reply)
             dropped = most(dropped, wire.unread(answer.body))
@@ -276,20 +288,27 @@ def _is_compaction(body: Mapping[str, Any]) -> None:
         raise TransientError("the answer has no summary")
 
 
+class AnthropicOptions(MessagesOptions, BatchOptions):
+    """Options of `anthropic/*`."""
+
+
 class Anthropic(CountingModel):
     """A model of Anthropic on its own platform."""
 
     def __init__(self, model: str, **options: Any) -> None:
-        """`model` is Anthropic's name for it; for `options` see `MessagesOptions`.
+        """`model` is Anthropic's name for it; for `options` see `AnthropicOptions`.
 
         Raises:
             ValueError: an unknown or impossible option.
             ModelRequestError: there is no key.
         """
         name = f"{wire.PROVIDER}/{model}"
-        parsed = parse_options(MessagesOptions, options, name)
+        parsed = parse_options(AnthropicOptions, options, name)
         key = Key.read(name, parsed.api_key_env or "ANTHROPIC_API_KEY")
-        super().__init__(name, model, parsed, Endpoint(name, "anthropic", "AsyncAnthropic", key, parsed))
+        endpoint = Endpoint(name, "anthropic", "AsyncAnthropic", key, parsed)
+        super().__init__(name, model, parsed, endpoint)
+        if parsed.batch:
+            self._batcher = Batcher(name, MessageBatches(endpoint), parsed)
 
     def _betas(self, conversation: wire.Conversation) -> list[str]:
         """Each model reads its own thinking and that of some others; the rest is passed over without a word, unless

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from trellis.models.batch import Batcher, BatchOptions
 from trellis.models.carry import dropped
 from trellis.models.client import Answer, ClientOptions, Endpoint, without_voice
 from trellis.models.keys import Key
@@ -15,6 +16,7 @@ from trellis.models.listed import Listed
 from trellis.models.messages import Message
 from trellis.models.model import GenerateConfig, Reply, TokenCount, ToolSpec
 from trellis.models.openai import items
+from trellis.models.openai.batches import ResponsesBatches
 from trellis.models.openai.content import json_schema
 from trellis.models.openai.family import instructing_role, nearest_effort, reasons
 from trellis.models.openai.streams import ResponsesAssembler
@@ -39,10 +41,16 @@ class ResponsesOptions(ClientOptions):
     """How long a beginning that was read is kept at most; OpenAI decides by default."""
 
 
+class OpenAIOptions(ResponsesOptions, BatchOptions):
+    """Options of `openai/*`."""
+
+
 class ResponsesModel(Listed):
     """A model that is reached through the Responses API. Close it after use: `await model.close()`."""
 
     _options: ResponsesOptions
+    _batcher: Batcher | None = None
+    """Takes the calls that can wait."""
 
     def __init__(self, name: str, wire: str, known_as: str, options: ResponsesOptions, endpoint: Endpoint) -> None:
         """`wire` is the model's name in requests, `known_as` the name by which its abilities are known."""
@@ -63,7 +71,14 @@ class ResponsesModel(Listed):
 
     async def close(self) -> None:
         """Close the connections."""
+        if self._batcher:
+            await self._batcher.close()
         await self._endpoint.close()
+
+    @property
+    def waiting(self) -> str:
+        """See `Batching`."""
+        return self._batcher.waiting if self._batcher else ""
 
     async def generate(
         self,
@@ -74,9 +89,14 @@ class ResponsesModel(Listed):
     ) -> Reply:
         """See `Model.generate`."""
         request = self._request(messages, tools, self._options.complete(config))
-        answer = await self._endpoint.send(
-            lambda client: client.responses.with_streaming_response.create(**request), ResponsesAssembler, self._check
-        )
+        if self._batcher:
+            answer = await self._batcher.send(request, config.seed, self._check)
+        else:
+            answer = await self._endpoint.send(
+                lambda client: client.responses.with_streaming_response.create(**request),
+                ResponsesAssembler,
+                self._check,
+            )
         return replace(self._reply(answer), dropped=dropped(messages, self._provider))
 
     async def count_tokens(self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = ()) -> TokenCount:
@@ -154,16 +174,19 @@ class OpenAI(ResponsesModel):
     """A model of OpenAI. Close it after use: `await model.close()`."""
 
     def __init__(self, model: str, **options: Any) -> None:
-        """`model` is OpenAI's name for it; for `options` see `ResponsesOptions`.
+        """`model` is OpenAI's name for it; for `options` see `OpenAIOptions`.
 
         Raises:
             ValueError: an unknown or impossible option.
             ModelRequestError: there is no key.
         """
         name = f"{PROVIDER}/{model}"
-        parsed = parse_options(ResponsesOptions, options, name)
+        parsed = parse_options(OpenAIOptions, options, name)
         key = Key.read(name, parsed.api_key_env or "OPENAI_API_KEY")
-        super().__init__(name, model, model, parsed, Endpoint(name, "openai", "AsyncOpenAI", key, parsed))
+        endpoint = Endpoint(name, "openai", "AsyncOpenAI", key, parsed)
+        super().__init__(name, model, model, parsed, endpoint)
+        if parsed.batch:
+            self._batcher = Batcher(name, ResponsesBatches(endpoint), parsed)
 
 
 def _cache_key(messages: Sequence[Message], tools: Any) -> str:

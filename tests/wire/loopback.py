@@ -21,17 +21,22 @@ class Request:
     path: str
     headers: Mapping[str, str]
     body: JSON
+    """Empty where it is no JSON."""
     query: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    method: str = "POST"
+    content: bytes = b""
 
 
 @dataclass(frozen=True)
 class Response:
-    """One JSON document, or (`events`) the same as a stream; a text among the events is sent as it is."""
+    """One JSON document, or (`events`) the same as a stream; a text among the events is sent as it is. `content` is
+    sent instead of the document."""
 
     body: JSON
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     events: Sequence[JSON | str] = ()
+    content: bytes | None = None
 
     def frames(self) -> list[bytes]:
         """The events as they are sent: with a name where they have a type."""
@@ -114,9 +119,11 @@ class Loopback:
             return False
         first, *lines = head.strip().split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        body = json.loads(await reader.readexactly(int(headers.get("content-length", 0))))
-        url = urlsplit(first.split()[1])
-        request = Request(url.path, headers, body, parse_qs(url.query))
+        content = await reader.readexactly(int(headers.get("content-length", 0)))
+        body = json.loads(content) if headers.get("content-type", "").startswith("application/json") else {}
+        method, target, _ = first.split()
+        url = urlsplit(target)
+        request = Request(url.path, headers, body, parse_qs(url.query), method, content)
         self.requests.append(request)
         fault = self.faults.popleft() if self.faults else self.chance(request)
         if fault is not None and fault.kind in get_args(Instead):
@@ -151,7 +158,7 @@ async def _instead(fault: Fault, writer: asyncio.StreamWriter) -> bool:
 async def _send(response: Response, fault: Fault | None, writer: asyncio.StreamWriter) -> bool:
     """A response in pieces, with what the fault does to them."""
     if not response.events:
-        whole = json.dumps(response.body).encode()
+        whole = json.dumps(response.body).encode() if response.content is None else response.content
         pieces = [whole[: len(whole) // 2], whole[len(whole) // 2 :]]
         _head(writer, response.status, response.headers, len(whole))
         return await _pieces(pieces, fault, writer)
