@@ -109,3 +109,10 @@ def _class(kind: Hashable, mixins: tuple[type[Wrapper], ...]) -> Callable[..., W
     assert isinstance(kind, type)
     bases = mixins if kind is Wrapper and mixins else (kind, *mixins)
     return type(kind.__name__, bases, {"__module__": kind.__module__})
+
+
+def innermost(model: Model) -> Model:
+    """The model that all wrappers are around."""
+    while isinstance(model, Wrapper):
+        model = model.inner
+    return model

@@ -16,7 +16,7 @@ from trellis.environments.pool import Pool
 from trellis.runs.approval import Approvals, need_terminal
 from trellis.runs.attempt import RunContext
 from trellis.runs.errors import RunStopped
-from trellis.runs.executor import Interrupted, execute
+from trellis.runs.executor import Interrupted, Watcher, execute
 from trellis.runs.experiment import Experiment
 from trellis.runs.folder import RunFolder
 from trellis.runs.metering import Meter, recorded_usd
@@ -24,6 +24,7 @@ from trellis.runs.plan import Cell, Plan, make_plan
 from trellis.runs.progress import watching
 from trellis.runs.results import Result
 from trellis.runs.summary import Summary, in_order, summarize
+from trellis.runs.waiting import BATCH_JOBS, only_wait, tell
 from trellis.runs.worlds import settle
 
 
@@ -77,7 +78,7 @@ def go_on(folder: RunFolder, plan: Plan, *, quiet: bool = False) -> Ended:
                 meter = _meter(folder, plan, final)
                 run = RunContext(folder, plan.experiment, meter, pool, provenance(), approvals)
                 work = execute(cells, run, jobs=_jobs(plan), watcher=watcher)
-                asyncio.run(_leaving_nothing(work, folder.id, plan, pool, cells))
+                asyncio.run(_leaving_nothing(work, folder.id, plan, pool, cells, watcher))
         except Interrupted:
             status, message = 130, f"interrupted; go on with: trellis resume {folder.path}"
         except RunStopped as stop:
@@ -116,16 +117,20 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-async def _leaving_nothing(work: Awaitable[None], label: str, plan: Plan, pool: Pool, cells: Sequence[Cell]) -> None:
+async def _leaving_nothing(
+    work: Awaitable[None], label: str, plan: Plan, pool: Pool, cells: Sequence[Cell], watcher: Watcher
+) -> None:
     """Remove what an earlier, killed process of this run left behind, and what this one leaves: worlds, connections."""
     from trellis.environments.kinds import reap
     from trellis.models import catalog
 
     await reap(label)
     pool.expect(cell.environment for cell in cells if cell.environment is not None and cell.agent.acts)
+    telling = asyncio.create_task(tell(plan.models, watcher))
     try:
         await work
     finally:
+        telling.cancel()
         await pool.close()
         for model in plan.models:
             await catalog.close(model)
@@ -147,4 +152,4 @@ def _pool(folder: RunFolder, experiment: Experiment) -> Pool:
 
 
 def _jobs(plan: Plan) -> int:
-    return plan.experiment.jobs or os.cpu_count() or 1
+    return plan.experiment.jobs or (BATCH_JOBS if only_wait(plan) else os.cpu_count() or 1)

@@ -35,6 +35,10 @@ class Watcher(Protocol):
 
     def ended(self, result: Result) -> None: ...
 
+    def waits(self, line: str) -> None:
+        """What models wait for, where it takes long; empty when it is over."""
+        ...
+
     def aside(self) -> AbstractContextManager[None]:
         """Within it nothing is drawn: the terminal belongs to somebody else."""
         ...

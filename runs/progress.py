@@ -58,6 +58,10 @@ class Lines:
         where = text.line(str(result.key))
         print(f"[{self._done}/{self._total}] {where}: {result.outcome} {what}".rstrip(), file=sys.stderr, flush=True)
 
+    def waits(self, line: str) -> None:
+        if line and not self._silent:
+            print(text.line(line), file=sys.stderr, flush=True)
+
     def aside(self) -> AbstractContextManager[None]:
         return nullcontext()
 
@@ -82,6 +86,7 @@ class Board:
             self._tally(result.key).ended.append(result)
         self._left = len(keys) - len(before)
         self._finished = 0
+        self._waiting = ""
         self._began = time.monotonic()
         self._live = self._new_live()
 
@@ -113,8 +118,12 @@ class Board:
         tally.ended.append(result)
         self._finished += 1
 
+    def waits(self, line: str) -> None:
+        self._waiting = line
+
     def render(self) -> RenderableType:
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, caption=self._eta(), caption_justify="left")
+        caption = Text("\n".join(filter(None, (self._eta(), text.line(self._waiting)))))
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
         table.add_column("benchmark")
         table.add_column("agent", overflow="fold")
         for name in ("done", "running", "faults", "score so far", "steps", "cost"):
