@@ -35,6 +35,7 @@ _CATALOG: Mapping[str, Entry] = {
         "trellis.models.anthropic.cloud:Bedrock", "Anthropic's models on Amazon Bedrock; AWS credentials"
     ),
     "vertex/*": Entry("trellis.models.anthropic.cloud:Vertex", "Anthropic's models on Vertex AI; Google credentials"),
+    "human": Entry("trellis.models.human:Human", "you, at this terminal; a baseline"),
     "offline/tabular": Entry(
         "trellis.models.offline.tabular:Tabular",
         "writes scikit-learn pipelines from a search space; no key, no network",
@@ -59,11 +60,10 @@ def load(name: str, options: Mapping[str, Any]) -> Model:
         ModelRequestError: one line: the provider's key is not set.
     """
     provider, _, model = name.partition("/")
-    if model and model != "*":
-        if entry := _CATALOG.get(name):
-            return cast(Model, construct(_imported(entry), options, name))
-        if entry := _CATALOG.get(f"{provider}/*"):
-            return cast(Model, _imported(entry)(model, **options))
+    if (entry := _CATALOG.get(name)) and model != "*":
+        return cast(Model, construct(_imported(entry), options, name))
+    if model and model != "*" and (entry := _CATALOG.get(f"{provider}/*")):
+        return cast(Model, _imported(entry)(model, **options))
     raise ValueError(_unknown(name))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -16,6 +15,7 @@ from typing import Any
 from rich.cells import chop_cells
 
 from trellis.models.messages import ToolCall
+from trellis.models.terminal import at_terminal, forget_typed, read_line
 from trellis.runs import text
 from trellis.runs.errors import RunStopped, UsageError
 from trellis.runs.results import Key
@@ -33,7 +33,7 @@ QUESTION = "allow it? [y] yes  [n REASON] no  [a] always, exactly this call  [q]
 def need_terminal(rules: Sequence[Rule]) -> None:
     """Raises UsageError: a rule says ask, and there is no terminal to ask on."""
     for number, rule in enumerate(rules, 1):
-        if rule.action == "ask" and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if rule.action == "ask" and not at_terminal():
             raise UsageError(
                 f"approval rule {number} (tool {rule.tool!r}, pattern {rule.pattern!r}) says ask, and there is no "
                 "terminal to ask on: run this in a terminal, or let the rule say allow or deny"
@@ -43,13 +43,20 @@ def need_terminal(rules: Sequence[Rule]) -> None:
 class Approvals:
     """Who decides on the tool calls of a run's episodes."""
 
-    def __init__(self, rules: Sequence[Rule], folder: Path, aside: Callable[[], AbstractContextManager[None]]) -> None:
-        """`folder` is the run's; what is always allowed is kept there. Within `aside()` nothing else is drawn."""
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        folder: Path,
+        aside: Callable[[], AbstractContextManager[None]],
+        turn: asyncio.Lock | None = None,
+    ) -> None:
+        """`folder` is the run's; what is always allowed is kept there. Within `aside()` nothing else is drawn, and who
+        holds `turn` has the terminal."""
         self._rules = rules
         self._kept = folder / "always-allowed.txt"
         self._aside = aside
         self._always = set(self._kept.read_text("utf-8").split()) if self._kept.exists() else set()
-        self._one_at_a_time = asyncio.Lock()
+        self._turn = turn or asyncio.Lock()
         self._stopped = False
 
     def of(self, episode: Key) -> Approve | None:
@@ -58,7 +65,7 @@ class Approvals:
 
     async def _ask(self, episode: Key, call: ToolCall, branch: str) -> Decision:
         """Raises RunStopped: the user stops the run."""
-        async with self._one_at_a_time:
+        async with self._turn:
             if self._stopped:
                 raise RunStopped("stopped at a question of approval")
             name = _name(call)
@@ -112,40 +119,12 @@ def _name(call: ToolCall) -> str:
 
 async def _answer(question: str) -> tuple[str, str]:
     """One of y, n, a, q, and what was written behind it. The end of the input stops the run."""
-    import termios
-
-    fd = sys.stdin.fileno()
     print(question, file=sys.stderr)
-    termios.tcflush(fd, termios.TCIFLUSH)  # what was typed before the question does not answer it
+    forget_typed()
     while True:
-        print(QUESTION, end="", file=sys.stderr, flush=True)
-        try:
-            line = await _line(fd)
-        except asyncio.CancelledError:
-            print(file=sys.stderr, flush=True)
-            raise
-        if not line:
-            print(file=sys.stderr, flush=True)
+        line = await read_line(QUESTION)
+        if line is None:
             return "q", ""
-        word, _, rest = line.decode("utf-8", "replace").strip().partition(" ")
+        word, _, rest = line.strip().partition(" ")
         if word.lower() in ("y", "yes", "n", "no", "a", "always", "q", "quit"):
             return word[0].lower(), rest.strip()
-
-
-async def _line(fd: int) -> bytes:
-    """A line that is typed, with its end; b"" at the end of the input. Can be cancelled at any time."""
-    loop = asyncio.get_running_loop()
-    typed: asyncio.Future[bytes] = loop.create_future()
-
-    def receive() -> None:
-        if not typed.done():
-            try:
-                typed.set_result(os.read(fd, 4096))
-            except OSError:  # the terminal is gone
-                typed.set_result(b"")
-
-    loop.add_reader(fd, receive)
-    try:
-        return await typed
-    finally:
-        loop.remove_reader(fd)

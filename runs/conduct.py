@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from trellis.environments.pool import Pool
+from trellis.models.human import Human
+from trellis.models.wrapper import innermost
 from trellis.runs.approval import Approvals, need_terminal
 from trellis.runs.attempt import RunContext
 from trellis.runs.errors import RunStopped
@@ -74,7 +76,10 @@ def go_on(folder: RunFolder, plan: Plan, *, quiet: bool = False) -> Ended:
         try:
             with watching(plan.keys, final, quiet=quiet) as watcher:
                 pool = _pool(folder, plan.experiment)
-                approvals = Approvals(plan.experiment.approval, folder.path, watcher.aside)
+                turn = asyncio.Lock()
+                approvals = Approvals(plan.experiment.approval, folder.path, watcher.aside, turn)
+                for human in (model for model in map(innermost, plan.models) if isinstance(model, Human)):
+                    human.share_terminal(watcher.aside, turn)
                 meter = _meter(folder, plan, final)
                 run = RunContext(folder, plan.experiment, meter, pool, provenance(), approvals)
                 work = execute(cells, run, jobs=_jobs(plan), watcher=watcher)
@@ -152,4 +157,8 @@ def _pool(folder: RunFolder, experiment: Experiment) -> Pool:
 
 
 def _jobs(plan: Plan) -> int:
-    return plan.experiment.jobs or (BATCH_JOBS if only_wait(plan) else os.cpu_count() or 1)
+    if any(isinstance(innermost(model), Human) for model in plan.models):
+        usual = 1  # nobody thinks of two tasks at a time
+    else:
+        usual = BATCH_JOBS if only_wait(plan) else os.cpu_count() or 1
+    return plan.experiment.jobs or usual

@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 from trellis.models.carry import counted
+from trellis.models.terminal import visible as visible
 from trellis.runs.stats import Interval
 from trellis.scaffolds.budget import Calls
 
 UNKNOWN = "–"
-
-
-def visible(text: str) -> str:
-    """`text` with every character that steers instead of showing (control, bidirectional, zero-width) made visible."""
-    if text.isprintable():
-        return text
-    return "".join(c if c in "\n\t" or unicodedata.category(c) not in _STEERING else _escape(c) for c in text)
-
-
-_STEERING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-
-
-def _escape(char: str) -> str:
-    return (
-        f"\\x{ord(char):02x}"
-        if ord(char) < 256
-        else f"\\u{ord(char):04x}"
-        if ord(char) < 65536
-        else "\N{REPLACEMENT CHARACTER}"
-    )
 
 
 def plural(count: int, noun: str) -> str:
