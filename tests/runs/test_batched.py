@@ -16,7 +16,7 @@ from trellis.models.model import Usage
 
 from ..wire import anthropic_wire, openai_wire
 from ..wire.batch_wire import AnthropicBatches, OpenAIBatches
-from ..wire.loopback import Loopback
+from ..wire.loopback import Fault, Loopback
 from .test_served import DEADLINE_S, TASKS, ended
 
 pytestmark = [pytest.mark.wire, pytest.mark.kill]
@@ -73,3 +73,38 @@ async def test_killed_and_resumed(tmp_path: Path, model: str, number: signal.Sig
             (done,) = [event for event in events if event["kind"] == "generate.done"]
             assert Usage(**done["usage"]) == Usage(**result["usage"])
             assert (done["tier"], done["cost_usd"]) == ("batch", result["cost_usd"])
+
+
+async def test_what_is_used_is_the_sum_of_the_calls_whatever_way_they_took(tmp_path: Path) -> None:
+    """Batched calls of which half expire, then half of the same from the cache, then new ones directly and retried."""
+    server = OpenAIBatches()
+    server.fates.append("expired")
+    loopback = Loopback(server.handle)
+    cache = ("--cache", str(tmp_path / "replies"), "--json")
+    async with loopback.serve():
+        plain = ("run", "hle:sample", "--model", "openai/gpt-5-mini", "-M", f"base_url={loopback.url}")
+        batched = (*plain, "-M", "batch=true", "-M", "batch_poll_s=0.05", "-M", "batch_wait_s=1")
+        first = await ended(await trellis(tmp_path, *batched, "--limit", "6", *cache))
+        asked = len(loopback.requests)
+        loopback.faults.extend([Fault(status=429), Fault(status=500), Fault("reset")])
+        both = await ended(await trellis(tmp_path, *plain, "-M", "retry_max_wait_s=0.1", "--limit", "10", *cache))
+    assert (first.status, both.status) == (0, 0), first.err + both.err
+    assert len(loopback.requests) - asked == 4 + 3, "four new questions, and three attempts that failed"
+
+    for ran, cached, batches, retries in ((first, 0, 6, 3), (both, 6, 6, 3)):
+        run = Path(ran.document["run"])
+        results = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
+        done = []
+        for result in results:
+            log = (run / result["path"] / "trajectory.jsonl").read_text().splitlines()
+            mine = [e for e in map(json.loads, log) if e["kind"] == "generate.done" and e["branch"] == "main"]
+            assert sum((Usage(**e["usage"]) for e in mine), Usage()) == Usage(**result["usage"])
+            assert sum(e["cost_usd"] for e in mine) == pytest.approx(result["cost_usd"])
+            assert sum(e["cost_usd"] for e in mine if e.get("cached")) == pytest.approx(result["calls"]["saved_usd"])
+            done += mine
+        assert sum(bool(e.get("cached")) for e in done) == cached
+        assert sum(e.get("tier") == "batch" for e in done) == batches
+        assert sum(e.get("retries", 0) for e in done) == retries
+        row = ran.document["agents"][0]
+        assert row["cost_usd"] == pytest.approx(sum(e["cost_usd"] for e in done))
+        assert row["tokens"] * len(done) == pytest.approx(sum(Usage(**e["usage"]).total for e in done))

@@ -180,4 +180,4 @@ def test_doctor_and_clean(trellis: Trellis) -> None:
     assert {"world local", "world sandbox", "world docker", "disk", "chromium", "OPENAI_API_KEY"} <= found.keys()
     cleaned = trellis("clean", "--json")
     assert cleaned.status == 0
-    assert set(json.loads(cleaned.out)) == {"removed", "dry_run", "items"}
+    assert set(json.loads(cleaned.out)) == {"removed", "dry_run", "items", "replies"}
