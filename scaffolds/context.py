@@ -7,7 +7,6 @@ that is opened again follows its notes.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -291,8 +290,7 @@ class Meter:
     def _is_known(self, messages: Sequence[Message]) -> int:
         """How many messages the beginning has that is known; 0 if it is another now."""
         known = self._known
-        same = len(known) <= len(messages) and all(map(operator.is_, known, messages))
-        return len(known) if same else 0
+        return len(known) if list(messages[: len(known)]) == known else 0
 
     def _estimate(self, message: Message) -> int:
         found = self._estimates.get(id(message))
