@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from trellis.models.batch import Params, Stage
@@ -39,12 +40,7 @@ class ResponsesBatches:
         uploaded = await self._endpoint.send(
             lambda client: client.files.with_streaming_response.create(file=file, purpose="batch"), check=_has_id
         )
-        made = await self._endpoint.send(
-            lambda client: client.batches.with_streaming_response.create(
-                input_file_id=uploaded.body["id"], endpoint="/v1/responses", completion_window="24h"
-            ),
-            check=_has_id,
-        )
+        made = await self._endpoint.send(_Creation(uploaded.body["id"]), check=_has_id)
         return str(made.body["id"])
 
     async def stage(self, batch: str) -> Stage:
@@ -90,6 +86,31 @@ class ResponsesBatches:
             return TransientError(self._endpoint.one_line(first.get("message") or _FULL))
         failure = self._endpoint.failure({"error": first}, 400)
         return failure if not isinstance(failure, Declined) else ModelRequestError(str(failure))
+
+
+class _Creation:
+    """Makes a batch of a file. Tried again, it first looks whether the attempt before, whose answer was lost, has made
+    it already: another one would be paid for as well."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._tried = False
+
+    @asynccontextmanager
+    async def __call__(self, client: Any) -> AsyncIterator[Any]:
+        known = await self._made(client) if self._tried else None
+        self._tried = True
+        batches = client.batches.with_streaming_response
+        if known:
+            sent = batches.retrieve(known)
+        else:
+            sent = batches.create(input_file_id=self._file, endpoint="/v1/responses", completion_window="24h")
+        async with sent as response:
+            yield response
+
+    async def _made(self, client: Any) -> str | None:
+        newest = await client.batches.list(limit=100)
+        return next((batch.id for batch in newest.data if batch.input_file_id == self._file), None)
 
 
 def _line(id_: str, params: Params) -> str:

@@ -66,6 +66,7 @@ class OpenAIBatches(Batches):
         super().__init__(looks)
         self.inner = ResponsesServer()
         self.files: dict[str, bytes] = {}
+        self.file_of: dict[str, str] = {}
 
     def handle(self, request: Request) -> Response:
         try:
@@ -79,6 +80,9 @@ class OpenAIBatches(Batches):
                     return Response(self._shown(self._create(request)))
                 case "GET", ["batches", id_] if id_ in self.batches:
                     return Response(self._shown(self.batches[id_]))
+                case "GET", ["batches"]:
+                    shown = [self._shown(batch) for batch in reversed(list(self.batches.values()))]
+                    return Response({"object": "list", "data": shown, "has_more": False})
                 case "GET", _:
                     raise Rejected(f"No such object: {request.path}", 404)
             return self.inner.handle(request)
@@ -117,13 +121,16 @@ class OpenAIBatches(Batches):
         requests = {line["custom_id"]: line["body"] for line in lines}
         if len(requests) != len(lines):
             raise Rejected("The custom_id of two lines is the same.")
-        return self.accept("batch", requests, request.headers)
+        batch = self.accept("batch", requests, request.headers)
+        self.file_of[batch.id] = body["input_file_id"]
+        return batch
 
     def _shown(self, batch: Batch) -> JSON:
         """The batch as it is now; looking at it lets time go on."""
         shown: JSON = {
             "id": batch.id, "object": "batch", "endpoint": "/v1/responses", "completion_window": "24h",
-            "created_at": 0, "input_file_id": "file-1", "errors": None, "output_file_id": None, "error_file_id": None,
+            "created_at": 0, "input_file_id": self.file_of[batch.id], "errors": None, "output_file_id": None,
+            "error_file_id": None,
         }  # fmt: skip
         total = len(batch.requests)
         if batch.looks > 0:

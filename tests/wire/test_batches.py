@@ -20,7 +20,7 @@ from trellis.models.prices import cost_usd
 from . import anthropic_wire, openai_wire
 from .batch_wire import AnthropicBatches, Batches, OpenAIBatches
 from .conftest import FAST
-from .loopback import Loopback
+from .loopback import Fault, Loopback, Request
 
 pytestmark = [pytest.mark.wire]
 
@@ -254,4 +254,17 @@ async def test_a_batch_that_is_wrong_does_not(bench: Bench) -> None:
     bench.server.fates.append("failed")
     with pytest.raises(ModelRequestError, match="Line 1 is wrong"):
         await ask(bench.load(), "wrong")
+    assert len(bench.server.batches) == 1
+
+
+@pytest.mark.parametrize("bench", ["openai"], indirect=True)
+async def test_a_batch_whose_making_was_not_heard_of_is_not_made_twice(bench: Bench) -> None:
+    lost = iter([Fault("reset_within")])
+
+    def chance(request: Request) -> Fault | None:
+        return next(lost, None) if (request.method, request.path) == ("POST", "/batches") else None
+
+    bench.loopback.chance = chance
+    assert (await ask(bench.load(), "once")).text == "once"
+    assert next(lost, None) is None
     assert len(bench.server.batches) == 1
