@@ -134,6 +134,9 @@ def make(recipe: Recipe, tag: str, labels: Mapping[str, str], network: str, reso
                 target=build.target or None,
                 network_mode="default" if network == "full" else "none",
                 container_limits={"memory": memory, "memswap": memory},
+                # The engine's own cache could not help: the first step bears the key. And looking into it fails where
+                # somebody removes any image on the same base meanwhile (image/cache in moby: "unable to find image").
+                nocache=True,
                 rm=True,
                 forcerm=True,
                 decode=True,
