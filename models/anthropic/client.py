@@ -17,9 +17,9 @@ from trellis.models.anthropic.streams import MessagesAssembler
 from trellis.models.batch import Batcher, BatchOptions
 from trellis.models.carry import most
 from trellis.models.client import Answer, Check, ClientOptions, Endpoint, without_voice
+from trellis.models.connected import Connected
 from trellis.models.failures import Declined
 from trellis.models.keys import Key
-from trellis.models.listed import Listed
 from trellis.models.messages import Message, Text
 from trellis.models.model import GenerateConfig, ModelRequestError, Reply, StopReason, TokenCount, ToolSpec, Usage
 from trellis.models.options import parse_options
@@ -63,32 +63,16 @@ class MessagesOptions(ClientOptions):
         return thinking
 
 
-class MessagesModel(Listed):
+class MessagesModel(Connected):
     """A model that is reached through the Messages API, on whichever platform. Close it after use."""
 
     _options: MessagesOptions
-    _batcher: Batcher | None = None
-    """Takes the calls that can wait."""
 
     def __init__(self, name: str, model: str, options: MessagesOptions, endpoint: Endpoint) -> None:
         self.name = name
         self._model = model
         self._options = options
         self._endpoint = endpoint
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._model!r})"
-
-    async def close(self) -> None:
-        """Close the connections."""
-        if self._batcher:
-            await self._batcher.close()
-        await self._endpoint.close()
-
-    @property
-    def waiting(self) -> str:
-        """See `Batching`."""
-        return self._batcher.waiting if self._batcher else ""
 
     async def generate(
         self,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from trellis.models.carry import dropped
 from trellis.models.client import Answer, ClientOptions, Endpoint, without_voice
-from trellis.models.listed import Listed
+from trellis.models.connected import Connected
 from trellis.models.messages import Message
 from trellis.models.model import GenerateConfig, ModelRequestError, Reply, ToolSpec
 from trellis.models.openai import chat
@@ -26,7 +26,7 @@ class ChatOptions(ClientOptions):
     """Send reasoning back in the field in which it came; some servers want it, some reject it."""
 
 
-class ChatModel(Listed):
+class ChatModel(Connected):
     """A model that is reached through Chat Completions. Close it after use: `await model.close()`."""
 
     _options: ChatOptions
@@ -41,13 +41,6 @@ class ChatModel(Listed):
         self._form = form
         self._reports_usage = True
         """Does the server know how to report usage in a stream? It is not asked again once it has rejected that."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._model!r})"  # not the address: it may contain a password
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._endpoint.close()
 
     async def generate(
         self,

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from trellis.models.batch import Batcher, BatchOptions
 from trellis.models.carry import dropped
 from trellis.models.client import Answer, ClientOptions, Endpoint, without_voice
+from trellis.models.connected import Connected
 from trellis.models.keys import Key
-from trellis.models.listed import Listed
 from trellis.models.messages import Message
 from trellis.models.model import GenerateConfig, Reply, TokenCount, ToolSpec
 from trellis.models.openai import items
@@ -45,12 +45,10 @@ class OpenAIOptions(ResponsesOptions, BatchOptions):
     """Options of `openai/*`."""
 
 
-class ResponsesModel(Listed):
+class ResponsesModel(Connected):
     """A model that is reached through the Responses API. Close it after use: `await model.close()`."""
 
     _options: ResponsesOptions
-    _batcher: Batcher | None = None
-    """Takes the calls that can wait."""
 
     def __init__(self, name: str, wire: str, known_as: str, options: ResponsesOptions, endpoint: Endpoint) -> None:
         """`wire` is the model's name in requests, `known_as` the name by which its abilities are known."""
@@ -65,20 +63,6 @@ class ResponsesModel(Listed):
     def _dearest_tier(self) -> str:
         asked = self._options.service_tier or "default"
         return "" if asked in ("auto", "default", "flex") else asked
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._model!r})"
-
-    async def close(self) -> None:
-        """Close the connections."""
-        if self._batcher:
-            await self._batcher.close()
-        await self._endpoint.close()
-
-    @property
-    def waiting(self) -> str:
-        """See `Batching`."""
-        return self._batcher.waiting if self._batcher else ""
 
     async def generate(
         self,
