@@ -387,7 +387,8 @@ async def test_what_others_wait_for(docker: None, tmp_path: Path) -> None:
 
 
 FAILING = {
-    "db: {image: trellis-base, command: bash -c 'echo this is why >&2; exit 7'}":
+    "db: {image: trellis-base, command: bash -c 'echo this is why >&2; exit 7'}\n"
+    "web: {image: trellis-base, command: sleep 600, depends_on: {db: {condition: service_completed_successfully}}}":
         "service db ended with 7; the end of its log: this is why",
     "db: {image: trellis-base, command: sleep 600, "
     "healthcheck: {test: 'echo not well; false', interval: 100ms, retries: 2}}\n"
@@ -404,7 +405,7 @@ FAILING = {
 @docker_needed
 @pytest.mark.parametrize("services", FAILING)
 async def test_a_service_that_fails_is_a_fault_and_leaves_nothing(docker: None, services: str, tmp_path: Path) -> None:
-    label = f"{LABEL}/failing"
+    label = f"{LABEL}/failing-{list(FAILING).index(services)}"
     with pytest.raises(EnvironmentFault, match=FAILING[services]):
         await project(tmp_path, services).start(label=label)
     assert await engine.labelled(label, dead_only=False) == []
