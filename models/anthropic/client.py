@@ -68,12 +68,6 @@ class MessagesModel(Connected):
 
     _options: MessagesOptions
 
-    def __init__(self, name: str, model: str, options: MessagesOptions, endpoint: Endpoint) -> None:
-        self.name = name
-        self._model = model
-        self._options = options
-        self._endpoint = endpoint
-
     async def generate(
         self,
         messages: Sequence[Message],

@@ -34,10 +34,7 @@ class ChatModel(Connected):
 
     def __init__(self, name: str, wire: str, options: ChatOptions, endpoint: Endpoint, form: chat.Chat) -> None:
         """`wire` is the model's name in requests."""
-        self.name = name
-        self._model = wire
-        self._options = options
-        self._endpoint = endpoint
+        super().__init__(name, wire, options, endpoint)
         self._form = form
         self._reports_usage = True
         """Does the server know how to report usage in a stream? It is not asked again once it has rejected that."""

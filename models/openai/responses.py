@@ -52,10 +52,8 @@ class ResponsesModel(Connected):
 
     def __init__(self, name: str, wire: str, known_as: str, options: ResponsesOptions, endpoint: Endpoint) -> None:
         """`wire` is the model's name in requests, `known_as` the name by which its abilities are known."""
-        self.name = name
-        self._model, self._known_as = wire, known_as
-        self._options = options
-        self._endpoint = endpoint
+        super().__init__(name, wire, options, endpoint)
+        self._known_as = known_as
         self._provider = name.partition("/")[0]
         self._items = items.Items(name, self._provider, instructing_role(known_as))
 
