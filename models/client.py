@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -74,6 +75,14 @@ class ClientOptions(BaseModel):
     """For calls that do not say."""
     reasoning_effort: Effort | None = None
     """For calls that do not say; the provider decides by default."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_address(cls, address: str | None) -> str | None:
+        parts = urlsplit(address or "http://default")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("no address of a server; give one such as http://localhost:8000/v1")
+        return address
 
     @field_validator("prices")
     @classmethod

@@ -26,8 +26,18 @@ def parse_options(kind: type[M], options: Mapping[str, Any], owner: str) -> M:
     try:
         return kind(**options)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {message(e)}" for e in error.errors())
         raise ValueError(f"{owner}: {problems}") from None
+
+
+_SHAPES = {"tuple_type": "Input should be a list", "model_type": "Input should be a table",
+           "dict_type": "Input should be a table"}  # fmt: skip
+
+
+def message(error: Any) -> str:
+    """What one of a ValidationError's errors says, in the words of TOML."""
+    said: str = _SHAPES.get(error["type"], error["msg"])
+    return said.removeprefix("Value error, ")
 
 
 def construct(factory: Callable[..., Any], options: Mapping[str, Any], owner: str) -> Any:

@@ -18,9 +18,10 @@ from trellis.environments.environment import EnvironmentSpec, Resources
 from trellis.environments.kinds import places
 from trellis.environments.network.allow import check_policy
 from trellis.models.cache import default_folder
+from trellis.models.options import message
 from trellis.runs import toml
 from trellis.runs.errors import UsageError, known
-from trellis.runs.options import message, problems
+from trellis.runs.options import problems
 from trellis.runs.registry import anchored, is_reference, split_benchmark
 from trellis.scaffolds.approval import Rule
 from trellis.scaffolds.budget import Budget

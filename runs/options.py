@@ -6,6 +6,8 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from trellis.models.options import construct, message
+from trellis.models.options import parse_options as checked
 from trellis.runs.errors import UsageError
 
 
@@ -47,11 +49,9 @@ def build(factory: Callable[..., Any], options: Mapping[str, Any], what: str) ->
     """
     from pydantic import BaseModel, ValidationError
 
-    from trellis.models.options import construct, parse_options
-
     try:
         if isinstance(factory, type) and issubclass(factory, BaseModel):
-            return parse_options(factory, options, what)
+            return checked(factory, options, what)
         return construct(factory, options, what)
     except ValidationError as error:
         raise UsageError(f"{what}: {problems(error)}") from None
@@ -62,16 +62,6 @@ def build(factory: Callable[..., Any], options: Mapping[str, Any], what: str) ->
 def problems(error: Any) -> str:
     """A pydantic ValidationError as one line."""
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {_lower(message(e))}" for e in error.errors())
-
-
-_SHAPES = {"tuple_type": "Input should be a list", "model_type": "Input should be a table",
-           "dict_type": "Input should be a table"}  # fmt: skip
-
-
-def message(error: Any) -> str:
-    """What one of a ValidationError's errors says, in the words of TOML."""
-    said: str = _SHAPES.get(error["type"], error["msg"])
-    return said.removeprefix("Value error, ")
 
 
 def _lower(text: str) -> str:

@@ -70,6 +70,9 @@ def test_missing_key_is_said_before_a_run_starts(name: str, env: str) -> None:
         ("openai/gpt-5", {"timeout_s": -1}, "openai/gpt-5: timeout_s: "),
         ("anthropic/m", {"thinking": "a lot"}, "anthropic/m: thinking"),
         ("openai-compatible/m", {}, "openai-compatible/m: base_url: Field required"),
+        ("openai-compatible/m", {"base_url": "localhost:8000"}, "openai-compatible/m: base_url: no address of a serv"),
+        ("openai/gpt-5", {"base_url": "http://"}, "openai/gpt-5: base_url: no address of a server; give one such as"),
+        ("openai/gpt-5", {"prices": "/none.json"}, "openai/gpt-5: prices: prices /none.json: No such file"),
     ],
 )
 def test_wrong_options_get_one_line(name: str, options: dict[str, object], line: str) -> None:
