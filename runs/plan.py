@@ -15,7 +15,7 @@ from trellis.models import catalog
 from trellis.models.cache import Cached, ReplyCache
 from trellis.models.listed import price_is_unknown
 from trellis.models.messages import Message
-from trellis.models.model import GenerateConfig, Model, ModelRequestError, Reply, ToolSpec
+from trellis.models.model import Compacts, GenerateConfig, Model, ModelRequestError, Reply, ToolSpec
 from trellis.models.wrapper import wrap
 from trellis.runs.errors import UsageError, known
 from trellis.runs.experiment import AgentChoice, BenchmarkChoice, Experiment
@@ -23,6 +23,7 @@ from trellis.runs.options import build
 from trellis.runs.registry import SCAFFOLDS, is_reference, registered, resolve
 from trellis.runs.results import Key
 from trellis.scaffolds.baselines import Noop, Oracle
+from trellis.scaffolds.context import ContextOptions, does_not_compact
 from trellis.scaffolds.scaffold import Scaffold
 from trellis.scaffolds.task import Task
 from trellis.tools.mcp import McpServer, McpTools
@@ -125,7 +126,7 @@ def make_plan(experiment: Experiment, *, only_to_score: bool = False) -> Plan:
     for agent in agents:
         for planned in benchmarks:
             if agent.choice.meets(planned.choice):
-                agent.scaffold(planned.benchmark)
+                _check_context(agent.scaffold(planned.benchmark), agent.models)
         make_tools(agent.choice.tools or ())
     cells = [
         Cell(planned, agent, task, epoch, episode_seed(experiment.seed, planned.label, task.id, epoch),
@@ -143,6 +144,14 @@ def make_plan(experiment: Experiment, *, only_to_score: bool = False) -> Plan:
     if not only_to_score:
         _check_prices(plan)
     return plan
+
+
+def _check_context(scaffold: Scaffold, models: Mapping[str, Model]) -> None:
+    """Raises UsageError: conversations are to be compacted by a provider that does not."""
+    main = models.get("main")
+    native = isinstance(scaffold, ContextOptions) and scaffold.context == "native"
+    if native and main is not None and not isinstance(main, Compacts):
+        raise UsageError(does_not_compact(main.name))
 
 
 def _check_prices(plan: Plan) -> None:

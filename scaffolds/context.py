@@ -52,6 +52,11 @@ class ContextOptions(ScaffoldOptions):
     """Tokens of the context window; what is known of the model by default. Set it for a server that does not say."""
 
 
+def does_not_compact(model: str) -> str:
+    """What is said where `native` is asked of a model whose provider cannot."""
+    return f"{model} does not compact conversations itself; take -S context=trim or context=summarise"
+
+
 class Context:
     """Keeps one conversation of an episode within its window."""
 
@@ -138,9 +143,7 @@ class Context:
     async def _decide(self, messages: Sequence[Message], full: ContextFull | None) -> Mapping[str, Any] | None:
         policy, limit = self._policy, self._limit
         if policy == "native" and not self._model.compacts:
-            raise ModelRequestError(
-                f"{self._model.model} does not compact conversations itself; take -S context=trim or context=summarise"
-            )
+            raise ModelRequestError(does_not_compact(self._model.model))
         if full is not None:
             if policy == "none":
                 return None

@@ -49,6 +49,14 @@ steps = 7
         ("run SUMS:Sums --model openai/gpt-5", "OPENAI_API_KEY"),
         ("run SUMS:Sums --scaffold SUMS:Asker -S votez=3", "has no option votez; it has: votes"),
         ("run SUMS:Sums --scaffold SUMS:Asker -S votes=many", "SUMS:Asker: votes: Input should be a valid integer"),
+        (
+            "run SUMS:Sums --scaffold react --model SUMS:Adder -S context=trimm",
+            "react: context: Input should be 'none'",
+        ),
+        (
+            "run SUMS:Sums --scaffold react --model SUMS:Adder -S context=native",
+            "does not compact conversations itself; take -S context=trim or context=summarise",
+        ),
         ("run SUMS:Sums --scaffold SUMS:Asker -S votes", "-S votes: expected -S key=value"),
         ("run SUMS:Sums --scaffold SUMS:Asker --model SUMS:Adder -M rate=1", "has no option rate; it has: cost_usd"),
         ("run SUMS:Sums --scaffold noop -B size=3", "has no option size; it has: break_grader, count"),
