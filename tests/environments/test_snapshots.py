@@ -453,9 +453,9 @@ async def test_a_tree_of_forks(kind: Kind) -> None:
     assert await nothing_left("tree", kind)
 
 
+@pytest.mark.parametrize("kind", ["local", "sandbox"], indirect=True)
 async def test_set_up_and_files_go_with_the_last_world(kind: Kind, tmp_path: os.PathLike[str]) -> None:
-    if kind == "docker":
-        pytest.skip("images with files and set-up in them are kept for later starts")
+    """Docker's images with files and set-up in them are kept for later starts; see test_images.py."""
     label = f"{LABEL}/set-up-{kind}"
     world = await EnvironmentSpec(kind=kind, setup="echo made > file").start(label=label)
     fork = await world.fork()
