@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import importlib
 import json
@@ -23,7 +22,7 @@ from trellis.models.failures import Declined, Failures, is_error
 from trellis.models.keys import Key
 from trellis.models.limiter import limiter_of
 from trellis.models.limits import exhausted_s, of_limits
-from trellis.models.messages import Media, Message, Part, Text
+from trellis.models.messages import Message, Text
 from trellis.models.model import Effort, GenerateConfig, ModelFault, ModelRequestError, Reply, StopReason, Usage
 from trellis.models.prices import Prices
 from trellis.models.retry import RetryPolicy, TransientError, with_retries
@@ -363,41 +362,3 @@ def json_lines(content: bytes) -> Mapping[str, Any]:
     if not all(isinstance(line, dict) for line in lines):
         raise TransientError("the results are not JSON objects, one a line (cut off, or sent by something in between)")
     return {"lines": lines}
-
-
-def raw_item(part: Part, provider: str) -> Any:
-    """The provider's own item kept beside a part, or None if the part came from somewhere else."""
-    raw = getattr(part, "raw", None)
-    return raw["item"] if raw and raw.get("provider") == provider else None
-
-
-def parse_arguments(written: Any) -> tuple[dict[str, Any], str]:
-    """A tool call's arguments as a provider wrote them, and, if they are no JSON object, the text that was written."""
-    if isinstance(written, dict):
-        return written, ""
-    text = str(written or "")
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        return {}, text
-    return (value, "") if isinstance(value, dict) else ({}, text)
-
-
-def without_voice(model: str, config: GenerateConfig) -> None:
-    """For clients of models that do not speak.
-
-    Raises:
-        ModelRequestError: speech is asked for.
-    """
-    if config.voice is not None:
-        raise ModelRequestError(f"{model}: this model does not speak; leave out the voice")
-
-
-def data_url(medium: Media) -> str:
-    """A medium as a URL that contains it."""
-    return f"data:{medium.media_type};base64,{base64.b64encode(medium.data).decode()}"
-
-
-def unsupported(model: str, part: Part) -> ModelRequestError:
-    """The error for a part that this client cannot send."""
-    return ModelRequestError(f"{model}: this client cannot send a part of type {type(part).__name__} here")

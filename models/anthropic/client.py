@@ -16,13 +16,14 @@ from trellis.models.anthropic.prefix import Block, Ttl, set_breakpoints
 from trellis.models.anthropic.streams import MessagesAssembler
 from trellis.models.batch import Batcher, BatchOptions
 from trellis.models.carry import most
-from trellis.models.client import Answer, Check, ClientOptions, Endpoint, without_voice
+from trellis.models.client import Answer, Check, ClientOptions, Endpoint
 from trellis.models.connected import Connected
 from trellis.models.failures import Declined
 from trellis.models.keys import Key
 from trellis.models.messages import Message, Text
 from trellis.models.model import GenerateConfig, ModelRequestError, Reply, StopReason, TokenCount, ToolSpec, Usage
 from trellis.models.options import parse_options
+from trellis.models.parts import without_voice
 from trellis.models.retry import TransientError
 
 _STOP_REASONS: Mapping[str, StopReason] = {

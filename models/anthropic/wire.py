@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from trellis.models.anthropic.prefix import Block, Prefix, Turn
 from trellis.models.carry import CallIds, dropped, line, told_apart
-from trellis.models.client import parse_arguments, raw_item, unsupported
 from trellis.models.messages import Audio, Document, Image, Media, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from trellis.models.model import ModelRequestError, ToolSpec, Usage
+from trellis.models.parts import parse_arguments, raw_item, unsupported
 
 PROVIDER = "anthropic"
 """Of all items, also of those that came by way of Amazon or Google: signatures hold on every platform."""

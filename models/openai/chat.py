@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from trellis.models.carry import CallIds, told_apart
-from trellis.models.client import data_url, parse_arguments, raw_item, unsupported
 from trellis.models.messages import Audio, Document, Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from trellis.models.model import GenerateConfig, StopReason, ToolSpec, Usage
 from trellis.models.openai.content import file, input_audio, json_schema
 from trellis.models.openai.family import nearest_effort
+from trellis.models.parts import data_url, parse_arguments, raw_item, unsupported
 from trellis.models.retry import TransientError
 
 _REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details")

@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from trellis.models.carry import dropped
-from trellis.models.client import Answer, ClientOptions, Endpoint, without_voice
+from trellis.models.client import Answer, ClientOptions, Endpoint
 from trellis.models.connected import Connected
 from trellis.models.messages import Message
 from trellis.models.model import GenerateConfig, ModelRequestError, Reply, ToolSpec
 from trellis.models.openai import chat
 from trellis.models.openai.items import tier
 from trellis.models.openai.streams import ChatAssembler
+from trellis.models.parts import without_voice
 from trellis.models.tokens import estimate_usage
 
 

@@ -7,8 +7,8 @@ import mimetypes
 from collections.abc import Mapping
 from typing import Any
 
-from trellis.models.client import data_url
 from trellis.models.messages import Audio, Document
+from trellis.models.parts import data_url
 
 _AUDIO_FORMATS = {
     "audio/wav": "wav",

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from trellis.models.carry import CallIds, told_apart
-from trellis.models.client import data_url, parse_arguments, raw_item, unsupported
 from trellis.models.messages import Audio, Document, Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from trellis.models.model import StopReason, ToolSpec, Usage
 from trellis.models.openai.content import file, input_audio
+from trellis.models.parts import data_url, parse_arguments, raw_item, unsupported
 
 _LONGEST_ID = 64
 """"Invalid 'input[n].call_id': string too long. Expected a string with maximum length 64" (OpenAI's own answer, as in

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from trellis.models.batch import Batcher, BatchOptions
 from trellis.models.carry import dropped
-from trellis.models.client import Answer, ClientOptions, Endpoint, without_voice
+from trellis.models.client import Answer, ClientOptions, Endpoint
 from trellis.models.connected import Connected
 from trellis.models.keys import Key
 from trellis.models.messages import Message
@@ -21,6 +21,7 @@ from trellis.models.openai.content import json_schema
 from trellis.models.openai.family import instructing_role, nearest_effort, reasons
 from trellis.models.openai.streams import ResponsesAssembler
 from trellis.models.options import parse_options
+from trellis.models.parts import without_voice
 from trellis.models.retry import TransientError
 
 PROVIDER = "openai"
