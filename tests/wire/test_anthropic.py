@@ -35,8 +35,8 @@ from trellis.models.model import (
     Reply,
 )
 
-from .anthropic_talk import ASK, NEW, refused, sent, through_json, turn
 from .conftest import Connect
+from .talk import ASK, NEW, refused, sent, through_json, turn
 
 pytestmark = pytest.mark.wire
 

@@ -27,8 +27,8 @@ from trellis.models.model import (
 )
 
 from .anthropic_cache import hashes, size
-from .anthropic_talk import ASK, ASK_THREE, NEW, sent, turn
 from .conftest import Connect
+from .talk import ASK, ASK_THREE, NEW, sent, turn
 
 pytestmark = pytest.mark.wire
 

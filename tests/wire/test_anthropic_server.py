@@ -16,10 +16,10 @@ from trellis.models.legality import neutral, problems
 from trellis.models.messages import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult, system, user
 from trellis.models.model import ModelRequestError
 
-from .anthropic_talk import ASK, refused, sent, turn
 from .anthropic_wire import MessagesServer
 from .conftest import Connect
 from .loopback import JSON
+from .talk import ASK, refused, sent, turn
 
 pytestmark = pytest.mark.wire
 

@@ -9,25 +9,14 @@ import wave
 import pytest
 
 from trellis.models.conformance import LOOKUP, sine_wav, solid_png
-from trellis.models.messages import Audio, Message, Text, ToolResult, message_from_json, message_to_json, user
+from trellis.models.messages import Audio, Text, ToolResult, user
 from trellis.models.model import GenerateConfig, Model, ModelRequestError
 
-from .conftest import Connect, Wire
-from .loopback import JSON
+from .conftest import Connect
+from .talk import ASK, PING, sent, through_json
 from .voice import SAMPLES, Voices
 
 pytestmark = pytest.mark.wire
-
-PING = user("Answer with the one word: pong")
-ASK = user('Call the tool `lookup` with the key "alpha", then answer with the word that it returned.')
-
-
-def through_json(message: Message) -> Message:
-    return message_from_json(json.loads(json.dumps(message_to_json(message))))
-
-
-def sent(wire: Wire, number: int = -1) -> JSON:
-    return wire.loopback.requests[number].body
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "in one piece"])

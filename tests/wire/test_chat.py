@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -12,13 +11,10 @@ import pytest
 from trellis.models.conformance import LOOKUP, one_page_pdf, sine_wav, solid_png
 from trellis.models.messages import (
     Document,
-    Message,
     Reasoning,
     Text,
     ToolResult,
     Video,
-    message_from_json,
-    message_to_json,
     system,
     user,
 )
@@ -27,19 +23,9 @@ from trellis.models.model import ContextOverflow, GenerateConfig, ModelFault, Mo
 from .azure_wire import API_VERSION
 from .conftest import Connect, Wire
 from .loopback import JSON, Fault, Response
+from .talk import ASK, PING, sent, through_json
 
 pytestmark = pytest.mark.wire
-
-PING = user("Answer with the one word: pong")
-ASK = user('Call the tool `lookup` with the key "alpha", then answer with the word that it returned.')
-
-
-def through_json(message: Message) -> Message:
-    return message_from_json(json.loads(json.dumps(message_to_json(message))))
-
-
-def sent(wire: Wire, number: int = -1) -> JSON:
-    return wire.loopback.requests[number].body
 
 
 def answering(wire: Wire, message: JSON, finish: str | None = "stop", **more: Any) -> None:

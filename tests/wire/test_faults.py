@@ -14,10 +14,10 @@ from trellis.models.model import ContextOverflow, ModelFault, ModelRequestError
 
 from .conftest import CLIENTS, FAST, PROVIDERS, Connect
 from .loopback import JSON, Fault
+from .talk import PING
 
 pytestmark = [pytest.mark.wire, pytest.mark.chaos]
 
-PING = [user("Answer with the one word: pong")]
 LONG = [user("Count from 1 to 60, separated by spaces, without any other words.")]
 PASSING = {
     "429": Fault(status=429),
@@ -66,7 +66,7 @@ def impatient(fault: str, stream: bool) -> dict[str, Any]:
 async def test_passing_fault_is_tried_again(connect: Connect, provider: str, stream: bool, fault: str) -> None:
     wire = await connect(provider)
     wire.loopback.faults.append(PASSING[fault])
-    reply = await wire.load(**impatient(fault, stream)).generate(PING)
+    reply = await wire.load(**impatient(fault, stream)).generate([PING])
     assert reply.text == "pong"
     if fault not in NAMES:  # on a busy machine a short deadline may pass once more
         assert len(wire.loopback.requests) == 2, "one fault, one more attempt: the SDK's own retries must be off"
@@ -109,26 +109,26 @@ async def test_an_error_in_a_stream_counts_like_any_other(connect: Connect, prov
     }
     passing = error_event(provider, overloaded.get(provider, "server_error"))
     wire.loopback.faults.append(Fault("error_within", body=passing))
-    assert (await wire.load().generate(PING)).text == "pong"
+    assert (await wire.load().generate([PING])).text == "pong"
     assert len(wire.loopback.requests) == 2
 
     wrong = "validationException" if provider == "bedrock" else "invalid_request_error"
     wire.loopback.faults.append(Fault("error_within", body=error_event(provider, wrong)))
     with pytest.raises(ModelRequestError, match=f"{wrong}: said the server"):
-        await wire.load().generate(PING)
+        await wire.load().generate([PING])
     assert len(wire.loopback.requests) == 3, "it cannot be helped by asking again"
 
     too_long = error_event(provider, wrong, "prompt is too long: 210000 tokens > 200000 maximum")
     wire.loopback.faults.append(Fault("error_within", body=too_long))
     with pytest.raises(ContextOverflow, match="longer than the model's context window"):
-        await wire.load().generate(PING)
+        await wire.load().generate([PING])
 
 
 @pytest.mark.parametrize("provider", ["openai", "openai-compatible", "openai audio", "azure", "azure chat"])
 async def test_a_filter_in_a_stream_is_a_refusal(connect: Connect, provider: str) -> None:
     wire = await connect(provider)
     wire.loopback.faults.append(Fault("error_within", body=error_event(provider, "content_filter")))
-    reply = await wire.load().generate(PING)
+    reply = await wire.load().generate([PING])
     assert (reply.stop_reason, reply.text) == ("refusal", "said the server")
     assert reply.latency_s > 0
 
@@ -137,10 +137,10 @@ async def test_a_stall_is_told_from_a_late_end(connect: Connect) -> None:
     wire = await connect("openai")
     wire.loopback.faults.append(Fault("stall_within"))
     with pytest.raises(ModelFault, match=r"nothing came for 0\.2 s"):
-        await wire.load(stall_timeout_s=0.2, retry_budget_s=0.0).generate(PING)
+        await wire.load(stall_timeout_s=0.2, retry_budget_s=0.0).generate([PING])
     wire.loopback.faults.append(Fault("stall_within"))
     with pytest.raises(ModelFault, match=r"no answer within 0\.3 s"):
-        await wire.load(stall_timeout_s=20, timeout_s=0.3, retry_budget_s=0.0).generate(PING)
+        await wire.load(stall_timeout_s=20, timeout_s=0.3, retry_budget_s=0.0).generate([PING])
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "in one piece"])
@@ -148,7 +148,7 @@ async def test_every_kind_of_fault_in_one_call(connect: Connect, stream: bool) -
     wire = await connect("openai")
     wire.loopback.faults.extend(PASSING.values())
     deadline = {"stall_timeout_s": 0.4} if stream else {"timeout_s": 0.8}
-    reply = await wire.load(stream=stream, **deadline).generate(PING)
+    reply = await wire.load(stream=stream, **deadline).generate([PING])
     assert reply.text == "pong"
     assert len(wire.loopback.requests) > len(PASSING)
 
@@ -157,7 +157,7 @@ async def test_every_kind_of_fault_in_one_call(connect: Connect, stream: bool) -
 async def test_waits_as_long_as_asked(connect: Connect, provider: str) -> None:
     wire = await connect(provider)
     wire.loopback.faults.append(Fault(status=429, headers={"retry-after-ms": "120"}))
-    reply = await wire.load().generate(PING)
+    reply = await wire.load().generate([PING])
     assert reply.waited_s >= 0.12, "the wait that the provider asked for is counted as waiting"
 
 
@@ -165,7 +165,7 @@ async def test_asked_to_wait_longer_than_the_budget_gives_up_at_once(connect: Co
     wire = await connect("anthropic")
     wire.loopback.faults.append(Fault(status=429, headers={"retry-after": "3600"}))
     with pytest.raises(ModelFault, match="gave up after 1 attempts"):
-        await wire.load().generate(PING)
+        await wire.load().generate([PING])
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -174,7 +174,7 @@ async def test_spent_budget_is_a_fault_in_one_line(connect: Connect, provider: s
     wire.loopback.faults.extend([Fault(status=503)] * 10_000)
     model = wire.load(retry_budget_s=0.1)
     with pytest.raises(ModelFault) as raised:
-        await model.generate(PING)
+        await model.generate([PING])
     line = str(raised.value)
     assert line.startswith(f"{model.name}: gave up after {len(wire.loopback.requests)} attempts")
     assert "HTTP 503: injected" in line
@@ -189,7 +189,7 @@ async def test_wrong_request_is_not_tried_again(connect: Connect, provider: str,
     wire.loopback.faults.append(Fault(status=status, body=said))
     model = wire.load()
     with pytest.raises(ModelRequestError) as raised:
-        await model.generate(PING)
+        await model.generate([PING])
     line = str(raised.value)
     assert len(wire.loopback.requests) == 1
     assert line.startswith(f"{model.name}: ")
@@ -209,7 +209,7 @@ async def test_known_codes_say_what_to_do(connect: Connect, status: int, code: s
     wire = await connect("openai")
     wire.loopback.faults.append(Fault(status=status, body={"error": {"code": code, "message": "no", "type": "x"}}))
     with pytest.raises(ModelRequestError, match=advice):
-        await wire.load().generate(PING)
+        await wire.load().generate([PING])
     assert len(wire.loopback.requests) == 1
 
 
@@ -223,7 +223,7 @@ async def test_wrong_key_is_named_and_never_shown(
     monkeypatch.setenv(env, secret)
     model = wire.load()
     with pytest.raises(ModelRequestError, match=f"the key was not accepted; check {env}") as raised:
-        await model.generate(PING)
+        await model.generate([PING])
     assert secret in wire.loopback.requests[0].headers["authorization"]
     for shown in (
         str(raised.value),
@@ -241,7 +241,7 @@ async def test_half_masked_keys_are_not_shown_either(connect: Connect, quoted: s
     body = {"error": {"message": f"Incorrect API key provided: {quoted}. Find it elsewhere.", "code": None}}
     wire.loopback.faults.append(Fault(status=401, body=body))
     with pytest.raises(ModelRequestError, match=r"provided: \[key\]") as raised:
-        await wire.load().generate(PING)
+        await wire.load().generate([PING])
     assert quoted not in str(raised.value)
 
 
@@ -250,7 +250,7 @@ async def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
         port = closed.getsockname()[1]
     model = load("openai-compatible/m", {"base_url": f"http://127.0.0.1:{port}", **FAST, "retry_budget_s": 0.05})
     with pytest.raises(ModelFault, match="connection failed: "):
-        await model.generate(PING)
+        await model.generate([PING])
     await close(model)
 
 
@@ -262,21 +262,21 @@ async def test_failure_under_http_200(connect: Connect) -> None:
         return Fault(status=200, body={"status": "failed", "error": {"code": code, "message": "so it is"}})
 
     wire.loopback.faults.extend([failed("server_error"), failed("rate_limit_exceeded")])
-    assert (await wire.load().generate(PING)).text == "pong"
+    assert (await wire.load().generate([PING])).text == "pong"
     assert len(wire.loopback.requests) == 3
 
     wire.loopback.faults.append(failed("bio_policy"))
-    assert (await wire.load().generate(PING)).stop_reason == "refusal"
+    assert (await wire.load().generate([PING])).stop_reason == "refusal"
 
     wire.loopback.faults.append(failed("invalid_image"))
     with pytest.raises(ModelRequestError, match="invalid_image: so it is"):
-        await wire.load().generate(PING)
+        await wire.load().generate([PING])
 
 
 async def test_flagged_prompt_is_a_refusal(connect: Connect) -> None:
     wire = await connect("openai")
     wire.loopback.faults.append(Fault(status=400, body={"error": {"code": "invalid_prompt", "message": "flagged"}}))
-    reply = await wire.load().generate(PING)
+    reply = await wire.load().generate([PING])
     assert (reply.stop_reason, reply.text) == ("refusal", "flagged")
 
 
@@ -284,4 +284,4 @@ async def test_not_a_chat_completions_server(connect: Connect) -> None:
     wire = await connect("openai-compatible")
     wire.loopback.faults.extend([Fault(status=200, body={"hello": "world"})] * 10_000)
     with pytest.raises(ModelFault, match="no choices"):
-        await wire.load(retry_budget_s=0.05).generate(PING)
+        await wire.load(retry_budget_s=0.05).generate([PING])

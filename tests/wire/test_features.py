@@ -24,11 +24,10 @@ from trellis.models.model import ContextOverflow, HasWindow, Model, ModelRequest
 
 from .conftest import CLIENTS, Connect, Wire
 from .loopback import Fault
+from .talk import ASK, PING
 
 pytestmark = [pytest.mark.wire, pytest.mark.conformance]
 
-PING = [user("Answer with the one word: pong")]
-ASK = user('Call the tool `lookup` with the key "alpha", then answer with the word that it returned.')
 MARKS = {"yes": True, "no": False}
 
 
@@ -46,7 +45,7 @@ async def calls_in_parallel(wire: Wire) -> None:
 
 async def stalls(wire: Wire) -> None:
     wire.loopback.faults.append(Fault("stall_within"))
-    assert (await wire.load(stall_timeout_s=0.5).generate(PING)).text == "pong"
+    assert (await wire.load(stall_timeout_s=0.5).generate([PING])).text == "pong"
     assert len(wire.loopback.requests) > 1
 
 
@@ -90,13 +89,13 @@ async def cache(wire: Wire) -> None:
 async def tier(wire: Wire) -> None:
     if wire.load().name.startswith("anthropic/"):  # nobody can ask for it there, but it is told
         wire.server.script.append({"usage": {"input_tokens": 9, "output_tokens": 9, "service_tier": "priority"}})
-        assert (await wire.load().generate(PING)).tier == "priority"
+        assert (await wire.load().generate([PING])).tier == "priority"
     else:
-        assert (await wire.load(service_tier="flex").generate(PING)).tier == "flex"
+        assert (await wire.load(service_tier="flex").generate([PING])).tier == "flex"
 
 
 async def price(wire: Wire) -> None:
-    assert ((await wire.load().generate(PING)).cost_usd or 0) > 0
+    assert ((await wire.load().generate([PING])).cost_usd or 0) > 0
 
 
 async def window(wire: Wire) -> None:

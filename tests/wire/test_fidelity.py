@@ -30,15 +30,9 @@ from trellis.models.model import GenerateConfig, Model, ModelRequestError
 from .conftest import FAST, PROVIDERS, Connect
 from .loopback import Fault, Loopback
 from .openai_wire import KEY, ResponsesServer
+from .talk import ASK, through_json
 
 pytestmark = pytest.mark.wire
-
-ASK = user('Call the tool `lookup` with the key "alpha", then answer with the word that it returned.')
-
-
-def through_json(message: Message) -> Message:
-    """As the trajectory keeps it."""
-    return message_from_json(json.loads(json.dumps(message_to_json(message))))
 
 
 async def first_turn(model: Model) -> list[Message]:

@@ -14,7 +14,7 @@ import pytest
 
 from trellis.environments.environment import Environment
 from trellis.models.conformance import LOOKUP
-from trellis.models.messages import Message, Text, ToolResult, user
+from trellis.models.messages import Message, Text, ToolResult
 from trellis.models.model import Model
 from trellis.runs import text
 from trellis.runs.results import Key, Result
@@ -25,10 +25,9 @@ from trellis.scaffolds.task import Submission, Task
 from trellis.trajectories.log import read
 
 from .conftest import Connect
+from .talk import ASK
 
 pytestmark = pytest.mark.wire
-
-ASK = user('Call the tool `lookup` with the key "alpha", then answer with the word that it returned.')
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -20,8 +19,6 @@ from trellis.models.messages import (
     ToolResult,
     Video,
     assistant,
-    message_from_json,
-    message_to_json,
     system,
     user,
 )
@@ -41,19 +38,9 @@ from trellis.models.openai.family import instructing_role, nearest_effort, reaso
 
 from .conftest import Connect, Wire
 from .loopback import JSON, Fault
+from .talk import ASK, PING, sent, through_json
 
 pytestmark = pytest.mark.wire
-
-PING = user("Answer with the one word: pong")
-ASK = user('Call the tool `lookup` with the key "alpha", then answer with the word that it returned.')
-
-
-def through_json(message: Message) -> Message:
-    return message_from_json(json.loads(json.dumps(message_to_json(message))))
-
-
-def sent(wire: Wire, number: int = -1) -> JSON:
-    return wire.loopback.requests[number].body
 
 
 async def past(model: Model) -> list[Message]:

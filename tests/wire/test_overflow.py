@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 
-from trellis.models.messages import user
 from trellis.models.model import ContextOverflow, ModelRequestError
 
 from .conftest import Connect
 from .loopback import Fault
+from .talk import PING
 
 pytestmark = pytest.mark.wire
 
-PING = [user("Answer with the one word: pong")]
 OVERFLOWS: dict[str, tuple[int, Any]] = {
     "OpenAI, Responses": (400, "Your input exceeds the context window of this model."),
     "OpenAI, vLLM": (400, "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens."),
@@ -53,7 +52,7 @@ async def test_too_long_in_whichever_words(connect: Connect, who: str) -> None:
     wire = await connect("openai-compatible")
     wire.loopback.faults.append(fault(*OVERFLOWS[who]))
     with pytest.raises(ContextOverflow, match="longer than the model's context window; send less") as caught:
-        await wire.load().generate(PING)
+        await wire.load().generate([PING])
     assert "\n" not in str(caught.value)
     assert len(wire.loopback.requests) == 1
 
@@ -70,7 +69,7 @@ async def test_other_limits_are_not_the_context_window(connect: Connect, said: s
     wire = await connect("openai-compatible")
     wire.loopback.faults.append(fault(400, said))
     with pytest.raises(ModelRequestError) as caught:
-        await wire.load().generate(PING)
+        await wire.load().generate([PING])
     assert not isinstance(caught.value, ContextOverflow)
 
 
@@ -78,4 +77,4 @@ async def test_a_rate_of_tokens_is_not_the_context_window(connect: Connect) -> N
     wire = await connect("openai")
     said = "Request too large for gpt-5 on tokens per min (TPM): Limit 30000, Requested 40000. context window exceeded"
     wire.loopback.faults.append(fault(429, said))
-    assert (await wire.load().generate(PING)).text == "pong"
+    assert (await wire.load().generate([PING])).text == "pong"

@@ -1,4 +1,4 @@
-"""What tests of Anthropic's models say, and how they look at what was sent."""
+"""What the tests say to models, and how they look at what was sent."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from trellis.models.model import (
 from .conftest import Wire
 from .loopback import JSON, Request
 
+PING = user("Answer with the one word: pong")
 ASK = user('Call the tool `lookup` with the key "alpha", then answer with the word that it returned.')
 ASK_THREE = user('Call the tool `lookup` with the keys "a", "b" and "c", then answer with the words.')
 NEW = "anthropic/claude-opus-5-5"
