@@ -28,12 +28,10 @@ from trellis.models.messages import (
     message_to_json,
 )
 from trellis.models.model import GenerateConfig, ModelRequestError, Reply, ToolSpec
-from trellis.models.terminal import at_terminal, forget_typed, read_line, visible
+from trellis.models.terminal import at_terminal, behind, columns, forget_typed, read_line, visible
 from trellis.models.tokens import estimate_usage
 
 _FENCE = '"""'
-_SHOWN_CHARS = 20_000
-"""How much of one text is shown; the middle of a longer one is left out, with a notice."""
 _HELP = (
     f"TEXT answers with that line · {_FENCE} begins a text of several lines, {_FENCE} ends it · "
     "/TOOL uses a tool · /? lists the tools"
@@ -188,11 +186,7 @@ def _listed(tool: ToolSpec) -> str:
 
 
 def _barred(text: str) -> list[str]:
-    shown = visible(text)
-    if len(shown) > _SHOWN_CHARS:
-        half = _SHOWN_CHARS // 2
-        shown = f"{shown[:half]}\n[... {len(shown) - 2 * half:,} characters are not shown ...]\n{shown[-half:]}"
-    return [f"  | {line}" for line in shown.split("\n")]
+    return behind("  | ", text, columns())
 
 
 def _unfit(answer: str | ToolCall, config: GenerateConfig) -> str:

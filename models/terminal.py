@@ -7,6 +7,10 @@ import os
 import sys
 import unicodedata
 
+SHOWN_CHARS = 20_000
+"""How much of one text is shown; the middle of a longer one is left out, with a notice."""
+UNKNOWN_COLUMNS = 80
+"""Of a terminal that does not tell its width."""
 _STEERING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
@@ -25,6 +29,26 @@ def _escape(char: str) -> str:
         if ord(char) < 65536
         else "\N{REPLACEMENT CHARACTER}"
     )
+
+
+def columns() -> int:
+    """How wide the terminal is on which things are shown."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or UNKNOWN_COLUMNS
+    except OSError:
+        return UNKNOWN_COLUMNS
+
+
+def behind(margin: str, content: str, columns: int) -> list[str]:
+    """The lines of what somebody else wrote, made visible, behind a margin: none so long that a terminal would wrap it
+    to its edge, where it could pass for our own words. The middle of a very long text is left out, with a notice."""
+    from rich.cells import chop_cells
+
+    shown, room = visible(content), max(2, columns - len(margin))
+    if len(shown) > SHOWN_CHARS:
+        half = SHOWN_CHARS // 2
+        shown = f"{shown[:half]}\n[... {len(shown) - 2 * half:,} characters are not shown ...]\n{shown[-half:]}"
+    return [f"{margin}{piece}" for line in shown.split("\n") for piece in chop_cells(line.expandtabs(), room) or [""]]
 
 
 def at_terminal() -> bool:

@@ -5,28 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from rich.cells import chop_cells
 
 from trellis.models.messages import ToolCall
-from trellis.models.terminal import at_terminal, forget_typed, read_line
+from trellis.models.terminal import at_terminal, behind, columns, forget_typed, read_line
 from trellis.runs import text
 from trellis.runs.errors import RunStopped, UsageError
 from trellis.runs.results import Key
 from trellis.scaffolds.approval import Approve, Decision, Policy, Rule
-
-SHOWN_CHARS = 20_000
-"""How much of one argument is shown; the middle of a longer one is left out, with a notice."""
-
-UNKNOWN_COLUMNS = 80
-"""Of a terminal that does not tell its width."""
 
 QUESTION = "allow it? [y] yes  [n REASON] no  [a] always, exactly this call  [q] stop the run: "
 
@@ -73,8 +63,7 @@ class Approvals:
             if name in self._always:
                 return Decision(True, "always allowed", "user")
             with self._aside():
-                columns = os.get_terminal_size(sys.stderr.fileno()).columns or UNKNOWN_COLUMNS
-                word, reason = await _answer(described(episode, call, branch, columns))
+                word, reason = await _answer(described(episode, call, branch, columns()))
             if word == "q":
                 self._stopped = True
                 raise RunStopped("stopped at a question of approval")
@@ -85,31 +74,17 @@ class Approvals:
             return Decision(word != "n", reason, "user")
 
 
-def described(episode: Key, call: ToolCall, branch: str, columns: int) -> str:
+def described(episode: Key, call: ToolCall, branch: str, width: int) -> str:
     """What is asked about, on a terminal of so many columns. Whatever a model wrote is made visible and stands behind a
     margin, on every line: it can neither steer the terminal nor pass for the question."""
     where = f"{episode.agent} at {episode.benchmark} {episode.task}, epoch {episode.epoch}, branch {branch}"
-    lines = ["", f"approval: {text.line(where)}", *_behind("  ", text.line(call.name), columns)]
+    lines = ["", f"approval: {text.line(where)}", *behind("  ", text.line(call.name), width)]
     given = dict(call.arguments) or ({"(no JSON object)": call.malformed} if call.malformed else {})
     for name, value in given.items():
-        lines += _behind("  ", f"{text.line(str(name))}:", columns)
-        lines += _behind("  | ", _shown(value), columns)
+        plain = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+        lines += behind("  ", f"{text.line(str(name))}:", width)
+        lines += behind("  | ", plain, width)
     return "\n".join(lines)
-
-
-def _behind(margin: str, content: str, columns: int) -> list[str]:
-    """The lines of `content` behind `margin`, none of them so long that the terminal would wrap it to its edge."""
-    room = max(2, columns - len(margin))
-    return [f"{margin}{piece}" for line in content.split("\n") for piece in chop_cells(line.expandtabs(), room) or [""]]
-
-
-def _shown(value: Any) -> str:
-    plain = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
-    shown = text.visible(plain)
-    if len(shown) <= SHOWN_CHARS:
-        return shown
-    half = SHOWN_CHARS // 2
-    return f"{shown[:half]}\n[... {len(shown) - 2 * half:,} characters are not shown ...]\n{shown[-half:]}"
 
 
 def _name(call: ToolCall) -> str:

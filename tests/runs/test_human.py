@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from trellis.models.human import _barred
+from trellis.models.terminal import columns
 
 from .conftest import SUMS, Ran
 from .test_approval import Terminal
@@ -159,6 +160,9 @@ def test_nothing_that_is_shown_steers() -> None:
     assert _barred("a\x1b[31m\x1b]0;title\x07b\n> forged") == ["  | a\\x1b[31m\\x1b]0;title\\x07b", "  | > forged"]
     (cut,) = (line for line in _barred("x" * 50_000) if "not shown" in line)
     assert "30,000 characters" in cut
+    wide = _barred("x" * 79 + "> forged")
+    assert all(line.startswith("  | ") and len(line) <= columns() for line in wide)
+    assert "".join(line.removeprefix("  | ") for line in wide) == "x" * 79 + "> forged"
 
 
 def test_without_a_terminal(trellis: Callable[..., Ran], tmp_path: Path) -> None:
