@@ -65,6 +65,8 @@ class Chrome:
         self._context: Any = None
         self._cdp: Any = None
         self._arriving: list[asyncio.Task[None]] = []
+        self._entering = 0
+        """Of those, the ones that are let in."""
         self._expected = 0
         """Tabs that pages have opened and that have not arrived yet."""
         self._ours = False
@@ -195,21 +197,25 @@ class Chrome:
         task.add_done_callback(self._arriving.remove)
 
     async def _receive(self, page: Any, ours: bool) -> None:
-        if len(self.tabs) >= MAX_TABS:
+        if not ours and len(self.tabs) + self._entering >= MAX_TABS:
             await page.close()
             self.notices.append("a page wanted to open one tab more than is allowed; it was refused")
             return
         self._numbers += 1
         number = self._numbers
-        cdp = await self._context.new_cdp_session(page)
-        cdp.on("Page.windowOpen", lambda _: self._expect())
-        await cdp.send("Page.enable")
-        tab = Tab(number, page, cdp, self._script)
-        page.on("dialog", lambda dialog: self._asked(tab, dialog))
-        page.on("download", self._downloading)
-        page.on("crash", lambda _: self._crashed(tab))
-        page.on("close", lambda _: self._closed(tab))
-        self.tabs.append(tab)
+        self._entering += 1  # many may come at once, and none is a tab yet
+        try:
+            cdp = await self._context.new_cdp_session(page)
+            cdp.on("Page.windowOpen", lambda _: self._expect())
+            await cdp.send("Page.enable")
+            tab = Tab(number, page, cdp, self._script)
+            page.on("dialog", lambda dialog: self._asked(tab, dialog))
+            page.on("download", self._downloading)
+            page.on("crash", lambda _: self._crashed(tab))
+            page.on("close", lambda _: self._closed(tab))
+            self.tabs.append(tab)
+        finally:
+            self._entering -= 1
         if not ours:
             self._current = number
             with suppress(Exception):
