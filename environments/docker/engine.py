@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ from trellis.environments.store import in_use, process_start
 LABEL, OWNER, BUILT = "trellis.label", "trellis.owner", "trellis.built"
 CALL_TIMEOUT_S = 120.0
 COMMIT_TIMEOUT_S = 600.0
+REMOVAL_POLL_S = 0.05
 STOP_POLL_S = 0.1
 LOG_BYTES = 4000
 
@@ -218,10 +220,23 @@ async def remove_container(container: str) -> None:
         except APIError as error:
             if error.status_code != 409:
                 raise
-            with contextlib.suppress(NotFound):  # it ended and is being removed already
-                client().wait(container, timeout=CALL_TIMEOUT_S, condition="removed")
+            _until_removed(container)  # it ended and is being removed already
 
     await call("remove a container", remove)
+
+
+def _until_removed(container: str) -> None:
+    """Look again and again: the engine's own wait for a removal can miss it, and then lasts for ever."""
+    from docker.errors import NotFound
+
+    deadline = time.monotonic() + CALL_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            client().inspect_container(container)
+        except NotFound:
+            return
+        time.sleep(REMOVAL_POLL_S)
+    raise EnvironmentFault(f"docker did not remove container {container[:12]} within {CALL_TIMEOUT_S:g} s")
 
 
 async def remove_network(network: str) -> None:

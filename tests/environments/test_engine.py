@@ -99,6 +99,28 @@ async def test_an_engine_that_does_not_attach(
             await engine.attach("some-container")
 
 
+async def test_a_removal_that_is_under_way_is_looked_at_until_it_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine's own wait for it can last for ever, and this one's does."""
+    asked = []
+
+    async def answers(request: str, writer: asyncio.StreamWriter) -> None:
+        asked.append(request.split()[0])
+        if request.startswith("GET /version"):
+            reply(writer, '{"ApiVersion": "1.41"}')
+        elif request.startswith("DELETE"):
+            reply(writer, '{"message": "removal is already in progress"}', "409 Conflict")
+        elif request.startswith("GET"):
+            reply(writer, '{"message": "no such container"}', "404 Not Found") if len(asked) > 4 else reply(
+                writer, "{}"
+            )
+
+    async with engine_that(answers, tmp_path, monkeypatch):
+        await engine.remove_container("some-container")
+    assert asked == ["GET", "DELETE", "GET", "GET", "GET"]
+
+
 @docker_needed
 async def test_a_commit_may_take_longer_than_other_calls(
     docker: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

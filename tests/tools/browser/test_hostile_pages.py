@@ -293,7 +293,7 @@ async def test_playwrights_own_build_is_taken_where_it_is() -> None:
     spec = EnvironmentSpec(
         kind="sandbox",
         files=SPEC_FILES,
-        env={SERVER: "python3 serve.py", "PLAYWRIGHT_BROWSERS_PATH": "/workspace/browsers"},
+        env={SERVER: "python3 serve.py", "PLAYWRIGHT_BROWSERS_PATH": "/tmp/browsers"},
         resources=Resources(memory_mb=1200),
     )
     world = await spec.start(label="test/browser")
