@@ -15,6 +15,8 @@ from trellis.tools.jobs import Job, Jobs, News
 from trellis.tools.tool import FunctionTool, Output, ToolError, tool
 
 DEFAULT_TIMEOUT_S = 120.0
+GONE_S = 10.0
+"""How long what was killed may take to be gone: a busy machine needs a while for it."""
 END_OF_INPUT, CTRL_C = "\x04", "\x03"
 
 _START_UP = """{
@@ -179,6 +181,7 @@ async def _job(environment: Environment, jobs: Jobs, number: int, *, interrupt: 
     job = jobs.find(number)
     if interrupt:
         await jobs.end(environment, job)
+        wait_s = max(wait_s, GONE_S)
     news = await jobs.read(environment, job, wait_s)
     text = await presentable(environment, news.output, spilled=(job.log,))
     facts = {"job": job.number, "running": news.running, "exit_code": news.exit_code, **raw_of(news.output)}
