@@ -50,13 +50,13 @@ class HiddenTests:
 
     async def run(self) -> int:
         """Start the application anew and run the tests; pytest's exit code, 1 if any expected test did not pass."""
-        port = _port()
+        port, host_port, app_port = _ports(3)
         server, log = await self._start(port)
         if not server:
             self._all("failed", f"the application does not start: {log}")
             return 1
         try:
-            return await self._judged(port)
+            return await self._judged(port, host_port, app_port)
         finally:
             with suppress(EnvironmentFault):
                 await self._world.exec(["kill", "-9", server])
@@ -73,9 +73,8 @@ class HiddenTests:
         said = result.stdout.decode("utf-8", "replace").strip()
         return (said, "") if result.ok and said.isdigit() else ("", said or "it did not answer in time")
 
-    async def _judged(self, port: int) -> int:
-        host_port = _port()
-        order = {"tests": "test.py", "app_port": _port(), "host_port": host_port}
+    async def _judged(self, port: int, host_port: int, app_port: int) -> int:
+        order = {"tests": "test.py", "app_port": app_port, "host_port": host_port}
         bridge = Bridge(self._world, port, self._judge, host_port)
         carrying = asyncio.create_task(bridge.carry())
         try:
@@ -140,6 +139,6 @@ def expected_tests(file: Path) -> Mapping[str, bool]:
     return {f.name: any(argument.arg == "page" for argument in f.args.args) for f in functions}
 
 
-def _port() -> int:
-    """Worlds have loopbacks of their own, except `local`: a random port keeps parallel ones apart."""
-    return 20_000 + secrets.randbelow(12_000)
+def _ports(count: int) -> list[int]:
+    """Different ones. Worlds have loopbacks of their own, except `local`: there, chance keeps parallel ones apart."""
+    return secrets.SystemRandom().sample(range(20_000, 32_000), count)
