@@ -68,9 +68,9 @@ class Broker:
 
     def _hear_host(self) -> None:
         data = os.read(self._source, CHUNK_BYTES)
-        if not data:
+        if not data:  # nobody is there any more; or the kernel has ended, and that is heard here first
             send_signal(self._kernel, signal.SIGKILL)
-            os._exit(0)
+            self._end()
         for header, code in self._requests.feed(data):
             self._begin(header["cell"], header["limit_s"], code)
 
@@ -110,8 +110,7 @@ class Broker:
         except OSError:
             data = b""
         if not data:
-            self._answer({"ended": True}, b"", last=True)
-            os._exit(0)
+            self._end()
         try:
             for header, images in self._answers.feed(data):
                 sizes = header.get("images")
@@ -119,6 +118,11 @@ class Broker:
                     self._answer({"ok": header.get("ok") is True, "images": sizes}, images)
         except ValueError:
             send_signal(self._kernel, signal.SIGKILL)
+
+    def _end(self) -> NoReturn:
+        """The kernel has ended: its last words are the last answer."""
+        self._answer({"ended": True}, b"", last=True)
+        os._exit(0)
 
     def _answer(self, header: dict[str, Any], images: bytes, *, last: bool = False) -> None:
         output, spilled = self._output.take(last=last)
