@@ -111,10 +111,10 @@ async def test_a_removal_that_is_under_way_is_looked_at_until_it_is_done(
             reply(writer, '{"ApiVersion": "1.41"}')
         elif request.startswith("DELETE"):
             reply(writer, '{"message": "removal is already in progress"}', "409 Conflict")
-        elif request.startswith("GET"):
-            reply(writer, '{"message": "no such container"}', "404 Not Found") if len(asked) > 4 else reply(
-                writer, "{}"
-            )
+        elif len(asked) > 4:
+            reply(writer, '{"message": "no such container"}', "404 Not Found")
+        else:
+            reply(writer, "{}")
 
     async with engine_that(answers, tmp_path, monkeypatch):
         await engine.remove_container("some-container")
