@@ -24,7 +24,7 @@ from trellis.scaffolds.budget import Budget, LimitReached
 from trellis.scaffolds.task import Submission, Task, submission_from_json, submission_to_json
 from trellis.scaffolds.world import World, WorldSnapshot, no_environment, perform
 from trellis.tools.tool import Tool, ToolOfSet, Toolset
-from trellis.trajectories.recorder import Recorder
+from trellis.trajectories.recorder import Recorder, Source
 
 __all__ = ["Budget", "ContextFull", "Episode", "LimitReached", "Refused", "WorldSnapshot"]
 
@@ -88,8 +88,10 @@ class Episode:
         start_world: StartWorld = EnvironmentSpec.start,
         approve: Approve | None = None,
         toolsets: Sequence[Toolset] = (),
+        source: Source | None = None,
     ) -> AsyncIterator[Episode]:
         """Open an episode over `folder/trajectory.jsonl`, or re-open it: recorded effects then answer from the log.
+        What it does not hold, `source` may answer (a fork, a replay).
 
         `header["episode"]` identifies the episode and must be the same when it is re-opened. `models` go by role
         ("main", "judge", ...). What the `toolsets` offer comes after the `tools`. `approve` decides on every tool call
@@ -99,7 +101,7 @@ class Episode:
             LogError: the log is damaged, in use, or another episode's.
             EnvironmentFault: a toolset cannot be used.
         """
-        recorder = Recorder(folder, header)
+        recorder = Recorder(folder, header, source=source)
         budget.clock = lambda: recorder.now
 
         async def start(snapshot: Snapshot | None, branch: str) -> Environment:
@@ -227,7 +229,7 @@ class Episode:
             raise ValueError(f"there is a branch {full} already; give each branch a name of its own")
         self._shared.branches.add(full)
         origin = at or await self._world.snapshot()
-        self._shared.recorder.once("branch", full, origin=origin.world is self._world, position=origin.position)
+        self._shared.recorder.once("branch", full, origin=origin.world.branch, position=origin.position)
         child = Episode(full, self.task, self.tools, self.budget, self._shared, self._world.fork(full, origin))
         try:
             yield child
@@ -320,7 +322,7 @@ class Episode:
 
     def now(self) -> float:
         """Seconds since the episode began, as recorded the first time this was asked here."""
-        value: float = self._shared.recorder.once("now", self.name, value=self._shared.recorder.now)["value"]
+        value: float = self._shared.recorder.recall("now", self.name, value=self._shared.recorder.now)["value"]
         return value
 
     def note(self, kind: str, **data: Any) -> None:
@@ -338,7 +340,7 @@ class Episode:
         held = recorder.holds(event, self.name, before="generate.begun")
         decision = await decide() if held is None else None
         if held or decision is not None:
-            noted: Mapping[str, Any] = recorder.once(event, self.name, data=decision)["data"]
+            noted: Mapping[str, Any] = recorder.recall(event, self.name, data=decision)["data"]
             return noted
         return None
 

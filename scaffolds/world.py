@@ -87,7 +87,7 @@ class World:
         diverged: Diverged,
         origin: WorldSnapshot | None = None,
     ) -> None:
-        self._branch = branch
+        self.branch = branch
         self._tools = tools
         self._start = start
         self._diverged = diverged
@@ -119,7 +119,7 @@ class World:
             if self._environment is None:
                 self._performed = 0
                 origin = await self._origin.files() if self._origin else None
-                self._environment = await self._start(origin, self._branch)
+                self._environment = await self._start(origin, self.branch)
             await self._perform_up_to(len(self._calls), self._environment)
             return self._environment
 
@@ -141,7 +141,7 @@ class World:
         origin = await self._origin.files() if self._origin else None
         if position == 0 and origin is not None:
             return origin
-        environment = await self._start(origin, self._branch)
+        environment = await self._start(origin, self.branch)
         try:
             for call, recorded in self._calls[:position]:
                 await self._again(call, recorded, environment)
@@ -165,7 +165,7 @@ class World:
             return  # what it did out there is done
         result, _ = await perform(self._tools, call, environment)
         if result.text != recorded.text:
-            self._diverged(self._branch, call, recorded, result)
+            self._diverged(self.branch, call, recorded, result)
 
 
 def no_environment(_: Snapshot | None, __: str) -> Any:

@@ -29,9 +29,14 @@ class Blobs:
 
     def load(self, name: str) -> bytes:
         """Raises FileNotFoundError if it was never stored, ValueError if its content no longer has this hash."""
-        if len(name) != 64 or not all(c in "0123456789abcdef" for c in name):
+        if not is_name(name):
             raise ValueError(f"not the name of a blob: {name!r}")
         data = (self._folder / name).read_bytes()
         if hashlib.sha256(data).hexdigest() != name:
             raise ValueError(f"{self._folder / name} is damaged: its content does not have the hash in its name")
         return data
+
+
+def is_name(text: str) -> bool:
+    """Could this be the name of a blob?"""
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)

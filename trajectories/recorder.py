@@ -8,27 +8,43 @@ for something else than the log recorded is stopped with `ReplayMismatch` instea
 from __future__ import annotations
 
 import hashlib
-import json
 import time
-from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trellis.models.messages import Message, message_from_json, message_to_json
-from trellis.models.model import ContextOverflow, GenerateConfig, Reply, ToolSpec, Usage
-from trellis.trajectories.blobs import Blobs
+from trellis.models.messages import Message, message_to_json
+from trellis.models.model import ContextOverflow, GenerateConfig, Reply, ToolSpec
+from trellis.trajectories.blobs import Blobs, is_name
 from trellis.trajectories.log import SCHEMA, Event, Log, LogError, encode
+from trellis.trajectories.recorded import RARE, Effect, Recorded
 
 INLINE_LIMIT = 32 * 1024
 """Longer payloads (characters of JSON) go to a blob."""
-_RARE = ("tier", "retries", "throttles", "cached", "dropped")
-"""Members of a reply that are written where they say something."""
 
 
 class ReplayMismatch(Exception):
     """The program asks for something else than what its log recorded at this point."""
+
+    def __init__(self, said: str, kind: str, branch: str, recorded: Event) -> None:
+        super().__init__(said)
+        self.kind = kind
+        self.branch = branch
+        self.recorded = recorded
+        """The event that begins the recorded effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Another log, which answers what an episode's own does not hold (yet): a fork goes on from it, a replay runs over
+    it. What it answers is written to the episode's own log as if it had happened there."""
+
+    recorded: Recorded
+    strict: bool = True
+    """Another request than the recorded one is a `ReplayMismatch`. Otherwise (the program was changed knowingly) a
+    recorded reply answers whatever the model is asked, and any other effect happens anew if it is another."""
 
 
 @dataclass(slots=True)
@@ -43,7 +59,13 @@ class _Sent:
 class Recorder:
     """Writes the effects of one episode to its log, and answers those that the log already holds."""
 
-    def __init__(self, folder: Path, header: Mapping[str, Any], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        header: Mapping[str, Any],
+        clock: Callable[[], float] = time.monotonic,
+        source: Source | None = None,
+    ) -> None:
         """Open `folder/trajectory.jsonl`. A new log begins with `header`; an old one must begin with the same.
 
         Raises:
@@ -52,16 +74,14 @@ class Recorder:
         self.blobs = Blobs(folder / "blobs")
         self.log = Log(folder / "trajectory.jsonl")
         self._clock = clock
+        self._source = source
         history = self.log.history
         self._epoch = clock() - (history[-1]["at"] if history else 0.0)
-        self._messages: dict[str, Message] = {}
         self._digests: dict[int, tuple[Message, str]] = {}
-        self._tools: set[str] = set()
         self._sent: dict[str, _Sent] = {}
-        self._recorded: defaultdict[tuple[str, str], deque[Event]] = defaultdict(deque)
-        self._done: dict[int, Event] = {}
         self.resumed = bool(history)
         try:
+            self._own = Recorded(history[1:], self.blobs.load)
             self._begin(history, header)
         except BaseException:
             self.close()
@@ -74,23 +94,20 @@ class Recorder:
         identity = header.get("episode")
         if history[0].get("episode") != identity:
             raise LogError(f"{self.log.path} belongs to {history[0].get('episode')}, not to {identity}")
-        for event in history:
-            kind = event["kind"]
-            if kind == "message":
-                self._messages[event["hash"]] = self._load_message(event)
-            elif kind == "tools":
-                self._tools.add(event["hash"])
-            elif kind.endswith(".done"):
-                self._done[event["begun"]] = event
-            else:
-                self._recorded[event["branch"], kind].append(event)
-        # An effect that was cut off before its end is asked again.
-        for (_, kind), events in self._recorded.items():
-            if kind.endswith(".begun"):
-                kept = [event for event in events if event["seq"] in self._done]
-                events.clear()
-                events.extend(kept)
+        if self._source is not None:
+            self._pass_over(self._source.recorded, history)
         self.event("resumed", "main", events=len(history))
+
+    def _pass_over(self, source: Recorded, history: Sequence[Event]) -> None:
+        """What the own log holds already, the source has answered."""
+        ended = {event["begun"] for event in history if event["kind"].endswith(".done")}
+        for event in history:
+            kind, branch = event["kind"], event["branch"]
+            if kind.endswith(".begun"):
+                if event["seq"] in ended:
+                    source.take(kind.removesuffix(".begun"), branch)
+            else:
+                source.take_event(kind, branch)
 
     # --- plain events ---
 
@@ -104,22 +121,33 @@ class Recorder:
 
     def once(self, kind: str, branch: str, **data: Any) -> Event:
         """An event that the program itself causes: written, or, on replay, found in the log and returned."""
-        queue = self._recorded[branch, kind]
-        if queue:
-            return queue.popleft()
+        if recorded := self._own.take_event(kind, branch):
+            return recorded
+        if self._source is not None:
+            self._source.recorded.take_event(kind, branch)
+        return {"seq": self.event(kind, branch, **data), **data}
+
+    def recall(self, kind: str, branch: str, **data: Any) -> Event:
+        """An event that may depend on anything, such as the time: like `once`, but a source answers it too."""
+        if recorded := self._own.take_event(kind, branch):
+            return recorded
+        if self._source is not None and (recorded := self._source.recorded.take_event(kind, branch)):
+            data = {name: recorded[name] for name in data}
         return {"seq": self.event(kind, branch, **data), **data}
 
     def recorded(self, kind: str, branch: str) -> bool:
-        """Does the log still hold the answer to the next effect of this kind on this branch?"""
-        return bool(self._recorded[branch, f"{kind}.begun"])
+        """Is there a recorded answer to the next effect of this kind on this branch?"""
+        if self._own.next(kind, branch):
+            return True
+        return self._source is not None and self._source.recorded.next(kind, branch) is not None
 
     def holds(self, event: str, branch: str, *, before: str) -> bool | None:
-        """Does the log hold an event of this kind on this branch before the next one of the kind `before`? None: it
-        holds neither, so that it is for the program to say."""
-        queue, limit = self._recorded[branch, event], self._recorded[branch, before]
-        if not queue:
-            return False if limit else None
-        return not limit or bool(queue[0]["seq"] < limit[0]["seq"])
+        """Is there an event of this kind on this branch before the next one of the kind `before`? None: neither is
+        recorded, so that it is for the program to say."""
+        held = self._own.holds(event, branch, before=before)
+        if held is None and self._source is not None:
+            held = self._source.recorded.holds(event, branch, before=before)
+        return held
 
     # --- effects ---
 
@@ -130,22 +158,27 @@ class Recorder:
         request: Mapping[str, Any],
         perform: Callable[[], Awaitable[Mapping[str, Any]]],
     ) -> tuple[Mapping[str, Any], bool]:
-        """Answer from the log, or log `kind.begun`, perform, log `kind.done`.
+        """Answer from the log, or log `kind.begun`, perform (or ask the source), log `kind.done`.
 
-        Returns the answer as JSON and whether it came from the log.
+        Returns the answer as JSON and whether it was recorded.
 
         Raises:
             ReplayMismatch: the log recorded another request here.
         """
         text = encode(dict(request))
         fingerprint = _sha(self.log.redact(text))
-        if recorded := self._answer(kind, branch, fingerprint):
-            return self._unpack(recorded["answer"]), True
+        if own := self._own.take(kind, branch):
+            self._same(own, fingerprint, kind, branch)
+            return self._own.unpack(own.done["answer"]), True
+        source = self._from_source(kind, branch, fingerprint)
         packed = self._pack(text, request)
         seq = self.event(f"{kind}.begun", branch, request=fingerprint, what=packed)
-        answer = await perform()
+        if source:
+            answer = self._adopt(source)
+        else:
+            answer = await perform()
         self.event(f"{kind}.done", branch, begun=seq, answer=self._pack(encode(dict(answer)), answer))
-        return answer, False
+        return answer, source is not None
 
     async def generate(
         self,
@@ -180,23 +213,22 @@ class Recorder:
         rest.update(encode([role, tools_name, options]).encode())
         fingerprint = rest.hexdigest()[:32]
 
-        recorded = self._answer(kind, branch, fingerprint)
-        if recorded:
-            seq = recorded["begun"]
+        if own := self._own.take(kind, branch):
+            self._same(own, fingerprint, kind, branch)
+            seq = own.begun["seq"]
         else:
+            source = self._from_source(kind, branch, fingerprint, any_request=True)
             seq = self.event(
                 f"{kind}.begun", branch, role=role, model=model,
                 after=before.seq if before and keep else None, keep=keep,
                 messages=names if whole else names[keep:], tools=tools_name, config=options, request=fingerprint,
             )  # fmt: skip
         self._sent[branch] = _Sent(list(messages), digest, seq)
-        if recorded:
-            if "overflow" in recorded:
-                raise ContextOverflow(recorded["overflow"])
-            return self._reply(recorded), recorded["at"]
+        if own:
+            return self._told(own.done, self._own), own.done["at"]
 
         try:
-            reply = await perform()
+            reply = self._told(source.done, self._source.recorded) if source and self._source else await perform()
         except ContextOverflow as overflow:
             self.event(f"{kind}.done", branch, begun=seq, overflow=str(overflow))
             raise
@@ -206,7 +238,7 @@ class Recorder:
             f"{kind}.done", branch, at, begun=seq, message=name, stop_reason=reply.stop_reason,
             usage=reply.usage.to_json(), cost_usd=reply.cost_usd,
             latency_s=round(reply.latency_s, 6), waited_s=round(reply.waited_s, 6),
-            **{name: value for name in _RARE if (value := getattr(reply, name))},
+            **{name: value for name in RARE if (value := getattr(reply, name))},
         )  # fmt: skip
         return reply, at
 
@@ -215,29 +247,43 @@ class Recorder:
 
     # --- inside ---
 
-    def _answer(self, kind: str, branch: str, fingerprint: str) -> Event | None:
-        queue = self._recorded[branch, f"{kind}.begun"]
-        if not queue:
-            return None
-        begun = queue.popleft()
-        if begun["request"] != fingerprint:
+    def _same(self, recorded: Effect, fingerprint: str, kind: str, branch: str) -> None:
+        if recorded.fingerprint != fingerprint:
             raise ReplayMismatch(
-                f"{self.log.path}, event {begun['seq']} (branch {branch}): the recorded {kind} asked for something "
-                "else than the program does now; it has changed since, or draws on something that is not recorded"
+                f"{self.log.path}, event {recorded.begun['seq']} (branch {branch}): the recorded {kind} asked for "
+                "something else than the program does now; it has changed since, or draws on something that is not "
+                "recorded",
+                kind,
+                branch,
+                recorded.begun,
             )
-        return self._done[begun["seq"]]
 
-    def _reply(self, done: Event) -> Reply:
-        return Reply(
-            message=self._messages[done["message"]],
-            stop_reason=done["stop_reason"],
-            usage=Usage(**done["usage"]),
-            cost_usd=done["cost_usd"],
-            latency_s=done["latency_s"],
-            waited_s=done["waited_s"],
-            dropped=tuple(done.get("dropped", ())),
-            **{name: done[name] for name in _RARE if name in done and name != "dropped"},
-        )
+    def _from_source(self, kind: str, branch: str, fingerprint: str, *, any_request: bool = False) -> Effect | None:
+        """The source's answer, if it has one. The clock then stands where it stood when it was given."""
+        source = self._source
+        effect = source.recorded.take(kind, branch) if source else None
+        if source is None or effect is None:
+            return None
+        if source.strict:
+            self._same(effect, fingerprint, kind, branch)
+        elif effect.fingerprint != fingerprint and not any_request:
+            return None
+        self._epoch = min(self._epoch, self._clock() - effect.done["at"])
+        return effect
+
+    def _told(self, done: Event, recorded: Recorded) -> Reply:
+        if "overflow" in done:
+            raise ContextOverflow(done["overflow"])
+        return recorded.reply(done)
+
+    def _adopt(self, effect: Effect) -> Mapping[str, Any]:
+        """A source's answer, with the blobs that it names."""
+        assert self._source is not None
+        answer = self._source.recorded.unpack(effect.done["answer"])
+        for name in blobs_in(answer):
+            with suppress(FileNotFoundError):  # what a model wrote may look like the name of a blob
+                self.blobs.store(self._source.recorded.load(name))
+        return answer
 
     def _write_message(self, branch: str, message: Message) -> str:
         known = self._digests.get(id(message))
@@ -246,23 +292,19 @@ class Recorder:
         content = message_to_json(message, self.blobs.store)
         text = self.log.redact(encode(content))
         name = _sha(text)
-        if name not in self._messages:
-            self._messages[name] = message
+        if name not in self._own.messages:
+            self._own.messages[name] = message
             if len(text) > INLINE_LIMIT:
                 content = {"blob": self.blobs.store(text.encode())}
             self.event("message", branch, hash=name, **content)
         self._digests[id(message)] = (message, name)
         return name
 
-    def _load_message(self, event: Event) -> Message:
-        content = json.loads(self.blobs.load(event["blob"])) if "blob" in event else event
-        return message_from_json(content, self.blobs.load)
-
     def _write_tools(self, branch: str, tools: Sequence[ToolSpec]) -> str:
         specs = [spec.to_json() for spec in tools]
         name = _sha(encode(specs))
-        if name not in self._tools:
-            self._tools.add(name)
+        if name not in self._own.tools:
+            self._own.tools.add(name)
             self.event("tools", branch, hash=name, specs=specs)
         return name
 
@@ -271,11 +313,17 @@ class Recorder:
             return value
         return {"blob": self.blobs.store(self.log.redact(text).encode())}
 
-    def _unpack(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        if value.keys() == {"blob"}:
-            unpacked: Mapping[str, Any] = json.loads(self.blobs.load(value["blob"]))
-            return unpacked
-        return value
+
+def blobs_in(value: Any) -> Iterator[str]:
+    """The names of the blobs that a recorded value refers to."""
+    if isinstance(value, Mapping):
+        if isinstance(name := value.get("blob"), str) and is_name(name):
+            yield name
+        for inner in value.values():
+            yield from blobs_in(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from blobs_in(inner)
 
 
 def _sha(text: str) -> str:

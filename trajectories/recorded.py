@@ -1,0 +1,120 @@
+"""What a log recorded, handed out again: effect by effect, branch by branch, in order."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trellis.models.messages import Message, message_from_json
+from trellis.models.model import Reply, Usage
+from trellis.trajectories.log import Event
+
+RARE = ("tier", "retries", "throttles", "cached", "dropped")
+"""Members of a reply that are written where they say something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A recorded effect that came to its end."""
+
+    begun: Event
+    done: Event
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the request: an effect of another fingerprint is another effect."""
+        request: str = self.begun["request"]
+        return request
+
+
+class Recorded:
+    """The answers that a log holds. Each is handed out once.
+
+    An effect that was cut off before its end is none: it is asked again.
+    """
+
+    def __init__(self, events: Iterable[Event], load: Callable[[str], bytes]) -> None:
+        """`load` finds blobs by name."""
+        self.load = load
+        self.messages: dict[str, Message] = {}
+        """By hash."""
+        self.tools: set[str] = set()
+        """Hashes of the sets of tools that were offered."""
+        self._waiting: defaultdict[tuple[str, str], deque[Event]] = defaultdict(deque)
+        self._done: dict[int, Event] = {}
+        for event in events:
+            kind = event["kind"]
+            if kind == "message":
+                self.messages[event["hash"]] = message_of(event, load)
+            elif kind == "tools":
+                self.tools.add(event["hash"])
+            elif kind.endswith(".done"):
+                self._done[event["begun"]] = event
+            else:
+                self._waiting[event["branch"], kind].append(event)
+        for (_, kind), events_ in self._waiting.items():
+            if kind.endswith(".begun"):
+                ended = [event for event in events_ if event["seq"] in self._done]
+                events_.clear()
+                events_.extend(ended)
+
+    def next(self, kind: str, branch: str) -> Effect | None:
+        """The next effect of this kind on this branch, left where it is."""
+        queue = self._waiting[branch, f"{kind}.begun"]
+        return Effect(queue[0], self._done[queue[0]["seq"]]) if queue else None
+
+    def take(self, kind: str, branch: str) -> Effect | None:
+        """The next effect of this kind on this branch."""
+        effect = self.next(kind, branch)
+        if effect:
+            self._waiting[branch, f"{kind}.begun"].popleft()
+        return effect
+
+    def take_event(self, kind: str, branch: str) -> Event | None:
+        """The next event of a kind that is not an effect."""
+        queue = self._waiting[branch, kind]
+        return queue.popleft() if queue else None
+
+    def holds(self, event: str, branch: str, *, before: str) -> bool | None:
+        """Is there an event of this kind on this branch before the next one of the kind `before`? None: there is
+        neither, so that it is for the program to say."""
+        queue, limit = self._waiting[branch, event], self._waiting[branch, before]
+        if not queue:
+            return False if limit else None
+        return not limit or bool(queue[0]["seq"] < limit[0]["seq"])
+
+    def reply(self, done: Event) -> Reply:
+        """The answer of a model, as recorded by `generate.done`."""
+        return reply_from_event(done, self.messages[done["message"]])
+
+    def unpack(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        return unpack(value, self.load)
+
+
+def reply_from_event(done: Event, message: Message) -> Reply:
+    return Reply(
+        message=message,
+        stop_reason=done["stop_reason"],
+        usage=Usage(**done["usage"]),
+        cost_usd=done["cost_usd"],
+        latency_s=done["latency_s"],
+        waited_s=done["waited_s"],
+        dropped=tuple(done.get("dropped", ())),
+        **{name: done[name] for name in RARE if name in done and name != "dropped"},
+    )
+
+
+def message_of(event: Event, load: Callable[[str], bytes]) -> Message:
+    """What an event `message` holds."""
+    return message_from_json(json.loads(load(event["blob"])) if "blob" in event else event, load)
+
+
+def unpack(value: Mapping[str, Any], load: Callable[[str], bytes]) -> Mapping[str, Any]:
+    """What stands inline or, where it is long, in a blob."""
+    if value.keys() == {"blob"}:
+        unpacked: Mapping[str, Any] = json.loads(load(value["blob"]))
+        return unpacked
+    return value
