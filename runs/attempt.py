@@ -21,6 +21,7 @@ from trellis.runs.folder import RunFolder
 from trellis.runs.grading import EpisodeGrader
 from trellis.runs.metering import Meter
 from trellis.runs.plan import Cell
+from trellis.runs.reopening import settings_of
 from trellis.runs.results import Outcome, Result, finite
 from trellis.scaffolds.budget import Calls
 from trellis.scaffolds.episode import Episode, LimitReached, Refused
@@ -139,6 +140,7 @@ class Attempt:
             "model_options": choice.model_options,
             "environment": cell.environment and await describe(cell.environment),
             "budget": self._run.experiment.budget.model_dump(exclude_none=True),
+            "experiment": settings_of(self._run.experiment, cell),
             **self._run.provenance,
         }  # fmt: skip
 
