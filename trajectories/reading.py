@@ -51,7 +51,11 @@ class EventFile:
         self.entries: list[Entry] = []
         self._file: BinaryIO = path.open("rb")
         self._end = 0
-        self.refresh()
+        try:
+            self.refresh()
+        except BaseException:
+            self._file.close()
+            raise
 
     def refresh(self) -> bool:
         """Find what was appended since; was there anything? A torn last line is left for later. Raises LogError."""

@@ -140,6 +140,7 @@ class Trajectory:
         self._named: dict[str, int] = {}
         self._seen = 0
         if not len(self.file) or self.file.entries[0].kind != "header":
+            self.file.close()
             raise LogError(f"{self.path}: not a trajectory: it does not begin with a header")
         self.header: Event = self.file.event(0)
         self._take_in()
