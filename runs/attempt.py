@@ -65,6 +65,7 @@ class Attempt:
         cell, planned = self.cell, self.cell.planned
         folder = self._run.folder.path / self._path
         judge = {"judge": planned.judge} if planned.judge else {}
+        fork = cell.agent.fork
         label = f"{self._run.folder.id}/{sha256(str(cell.key).encode()).hexdigest()[:12]}"
         async with Episode.open(
             folder,
@@ -80,6 +81,7 @@ class Attempt:
             start_world=self._run.pool.start,
             approve=self._run.approvals.of(cell.key),
             toolsets=cell.toolsets(),
+            source=fork.source(cell.epoch) if fork else None,
         ) as episode:
             outcome, limit = await self._solve(episode)
             submission = await episode.finish()
@@ -141,6 +143,7 @@ class Attempt:
             "environment": cell.environment and await describe(cell.environment),
             "budget": self._run.experiment.budget.model_dump(exclude_none=True),
             "experiment": settings_of(self._run.experiment, cell),
+            **({"fork": cell.agent.fork.lineage()} if cell.agent.fork else {}),
             **self._run.provenance,
         }  # fmt: skip
 

@@ -13,6 +13,7 @@ from trellis.runs.errors import UsageError
 COMMANDS = {
     "run": ("trellis.runs.commands_run:run", "Carry out an experiment: a benchmark with flags, or a file."),
     "resume": ("trellis.runs.commands_run:resume", "Finish a run that was interrupted, killed, or had faults."),
+    "fork": ("trellis.runs.commands_fork:fork", "Go on from any step of an episode, changed or not."),
     "score": ("trellis.runs.commands_score:score", "Score a run again, from its stored submissions."),
     "reprice": ("trellis.runs.commands_reprice:reprice", "Price a run's calls again, with other prices."),
     "compare": ("trellis.runs.commands_compare:compare", "Compare agents: of finished runs, or on a benchmark."),

@@ -88,9 +88,14 @@ def show(ended: Ended, *, as_json: bool) -> int:
         console = table.console(sys.stdout)
         console.print(table.comparison(ended.summary, console.width))
         click.echo(f"run:    {ended.folder.path}\nreport: {report}")
+    tell_rest(ended)
+    return ended.status
+
+
+def tell_rest(ended: Ended) -> None:
+    """What there is to be done about a run that did not come to its end, or not well."""
     if ended.message:
         click.echo(ended.message, err=True)
     elif ended.summary.faults:
         click.echo(f"{text.plural(ended.summary.faults, 'episode')} ended in a fault, not scored; try again with: "
                    f"trellis resume {ended.folder.path}", err=True)  # fmt: skip
-    return ended.status

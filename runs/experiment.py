@@ -21,6 +21,7 @@ from trellis.models.cache import default_folder
 from trellis.models.options import message
 from trellis.runs import toml
 from trellis.runs.errors import UsageError, known
+from trellis.runs.fork_choice import ForkChoice
 from trellis.runs.options import problems
 from trellis.runs.registry import anchored, is_reference, split_benchmark
 from trellis.scaffolds.approval import Rule
@@ -89,6 +90,8 @@ class AgentChoice(_Settings):
     """MCP servers whose tools it gets besides: tables `[[agents.mcp]]`."""
     on: str = "*"
     """Glob over benchmarks ("mle*"): this agent meets only these."""
+    fork: ForkChoice | None = None
+    """It goes on from an episode that was, and meets only that one's task: a table `[agents.fork]`."""
 
     def meets(self, benchmark: BenchmarkChoice) -> bool:
         return fnmatchcase(benchmark.label, self.on) or fnmatchcase(benchmark.name, self.on)
@@ -311,10 +314,12 @@ def _settings_at(path: tuple[str | int, ...]) -> list[str]:
         "budget": BudgetChoice,
         "approval": Rule,
         "mcp": McpServer,
+        "fork": ForkChoice,
     }
     if not path:
         return list(Experiment.model_fields)
-    return list(tables["mcp" if "mcp" in path else str(path[0])].model_fields)
+    inner = next((name for name in ("mcp", "fork") if name in path), str(path[0]))
+    return list(tables[inner].model_fields)
 
 
 def _anchor_prices(agent: AgentChoice, folder: Path) -> Options:
@@ -335,6 +340,7 @@ def _anchor(experiment: Experiment, folder: Path) -> Experiment:
                 "model_options": _anchor_prices(agent, folder),
                 "models": {role: anchored(model, folder) for role, model in agent.models.items()},
                 "tools": agent.tools and tuple(anchored(tool, folder) for tool in agent.tools),
+                "fork": agent.fork and agent.fork.anchored(folder),
             }
         )
         for agent in experiment.agents

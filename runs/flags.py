@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -21,20 +21,12 @@ runs_dir = click.option(
 )  # fmt: skip
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 
-_OPTIONS = (
-    click.option("--scaffold", "scaffolds", multiple=True, metavar="NAME", help="Scaffold; several: compared. [react]"),
+_RERUN = (
     click.option("--model", "models", multiple=True, metavar="[ROLE=]NAME", help="Model, or that of another role."),
     click.option("-S", "scaffold_options", multiple=True, metavar="KEY=VALUE",
                  help="Scaffold option; SCAFFOLD.KEY=VALUE where there are several."),
     click.option("-M", "model_options", multiple=True, metavar="KEY=VALUE", help="Option of the main model."),
-    click.option("-B", "benchmark_options", multiple=True, metavar="KEY=VALUE", help="Benchmark option."),
     click.option("-E", "environment_options", multiple=True, metavar="KEY=VALUE", help="Environment option."),
-    click.option("--tools", metavar="A,B", help="Tools instead of those that the benchmark offers."),
-    click.option("--mcp", "mcp", multiple=True, metavar="NAME=COMMAND|URL",
-                 help="MCP server whose tools are offered as well; a command is started in each world."),
-    click.option("--tasks", metavar="GLOB", help="Only tasks whose id matches; several globs with commas."),
-    click.option("--limit", type=click.IntRange(1), help="At most so many tasks."),
-    click.option("--epochs", type=click.IntRange(1), help="Episodes of each agent at each task. [1]"),
     click.option("--env", "kind", metavar="KIND",
                  help="World: docker, sandbox, local, or the kind of another package. [auto: docker, else sandbox]"),
     click.option("--jobs", type=click.IntRange(1),
@@ -52,17 +44,37 @@ _OPTIONS = (
     click.option("--approve", "approval", multiple=True, metavar="TOOL[:PATTERN]=ACTION",
                  help="Allow, deny or ask about tool calls; globs; the first that matches counts."),
     click.option("--judge", metavar="NAME", help="Model that judges answers. [the benchmark's]"),
-    click.option("--seed", type=int, help="Seed of the experiment. [0]"),
     click.option("--retries", type=click.IntRange(0), help="How often a fault is retried. [2]"),
-    click.option("--name", help="Part of the run folder's name."),
-    click.option("--embedded", is_flag=True, hidden=True),
     runs_dir,
     as_json,
+)  # fmt: skip
+_OPTIONS = (
+    click.option("--scaffold", "scaffolds", multiple=True, metavar="NAME", help="Scaffold; several: compared. [react]"),
+    click.option("-B", "benchmark_options", multiple=True, metavar="KEY=VALUE", help="Benchmark option."),
+    click.option("--tools", metavar="A,B", help="Tools instead of those that the benchmark offers."),
+    click.option("--mcp", "mcp", multiple=True, metavar="NAME=COMMAND|URL",
+                 help="MCP server whose tools are offered as well; a command is started in each world."),
+    click.option("--tasks", metavar="GLOB", help="Only tasks whose id matches; several globs with commas."),
+    click.option("--limit", type=click.IntRange(1), help="At most so many tasks."),
+    click.option("--epochs", type=click.IntRange(1), help="Episodes of each agent at each task. [1]"),
+    click.option("--seed", type=int, help="Seed of the experiment. [0]"),
+    click.option("--name", help="Part of the run folder's name."),
+    click.option("--embedded", is_flag=True, hidden=True),
+    *_RERUN,
 )  # fmt: skip
 
 
 def experiment_flags(command: F) -> F:
-    for option in reversed(_OPTIONS):
+    return _with(_OPTIONS, command)
+
+
+def rerun_flags(command: F) -> F:
+    """What may be another when an episode that was is had again: all but its task and its seed."""
+    return _with((click.option("--scaffold", metavar="NAME", help="Another scaffold."), *_RERUN), command)
+
+
+def _with(options: Iterable[Callable[[F], F]], command: F) -> F:
+    for option in reversed(tuple(options)):
         command = option(command)
     return command
 
@@ -73,7 +85,7 @@ def settings_from(benchmark: str, flags: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: a pair that is none, or an option of a scaffold that was not given.
     """
-    main, roles = _models(flags["models"])
+    main, roles = models_by_role(flags["models"])
     scaffolds = list(flags["scaffolds"]) or ["react"]
     options = _scaffold_options(scaffolds, flags["scaffold_options"])
     agent = {
@@ -126,10 +138,11 @@ def _rule(text: str) -> dict[str, str]:
 
 
 def _given(flags: Mapping[str, Any], **names: str) -> dict[str, Any]:
-    return {setting: flags[flag] for flag, setting in names.items() if flags[flag] is not None}
+    return {setting: flags[flag] for flag, setting in names.items() if flags.get(flag) is not None}
 
 
-def _models(texts: tuple[str, ...]) -> tuple[str, dict[str, str]]:
+def models_by_role(texts: tuple[str, ...]) -> tuple[str, dict[str, str]]:
+    """The main model, empty where none is given, and those of other roles. Raises UsageError: two main models."""
     main, roles = "", {}
     for text in texts:
         role, equals, name = text.partition("=")

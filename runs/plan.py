@@ -17,8 +17,10 @@ from trellis.models.listed import price_is_unknown
 from trellis.models.messages import Message
 from trellis.models.model import Compacts, GenerateConfig, Model, ModelRequestError, Reply, ToolSpec
 from trellis.models.wrapper import wrap
+from trellis.runs import forks
 from trellis.runs.errors import UsageError, known
 from trellis.runs.experiment import AgentChoice, BenchmarkChoice, Experiment
+from trellis.runs.forks import Fork
 from trellis.runs.options import build
 from trellis.runs.registry import SCAFFOLDS, is_reference, registered, resolve
 from trellis.runs.results import Key
@@ -46,6 +48,7 @@ class PlannedBenchmark:
 class PlannedAgent:
     choice: AgentChoice
     models: Mapping[str, Model]
+    fork: Fork | None = None
 
     @property
     def name(self) -> str:
@@ -122,21 +125,25 @@ def make_plan(experiment: Experiment, *, only_to_score: bool = False) -> Plan:
     """
     load = _Loader(experiment)
     benchmarks = [_plan_benchmark(choice, experiment, load) for choice in experiment.benchmarks]
-    agents = [PlannedAgent(choice, {} if only_to_score else _models(choice, load)) for choice in experiment.agents]
+    agents = [
+        PlannedAgent(choice, {}) if only_to_score else PlannedAgent(choice, _models(choice, load), _fork(choice))
+        for choice in experiment.agents
+    ]
     for agent in agents:
         for planned in benchmarks:
             if agent.choice.meets(planned.choice):
                 _check_context(agent.scaffold(planned.benchmark), agent.models)
         make_tools(agent.choice.tools or ())
     cells = [
-        Cell(planned, agent, task, epoch, episode_seed(experiment.seed, planned.label, task.id, epoch),
+        Cell(planned, agent, task, epoch,
+             agent.fork.seed if agent.fork else episode_seed(experiment.seed, planned.label, task.id, epoch),
              _world(task, experiment),
              (*experiment.mcp, *agent.choice.mcp) if agent.acts and not only_to_score else ())
         for epoch in range(1, experiment.epochs + 1)
         for planned in benchmarks
         for task in planned.tasks
         for agent in agents
-        if agent.choice.meets(planned.choice)
+        if agent.choice.meets(planned.choice) and (agent.fork is None or agent.fork.task == task.id)
     ]  # fmt: skip
     for cell in cells:
         _check_servers(cell)
@@ -144,6 +151,10 @@ def make_plan(experiment: Experiment, *, only_to_score: bool = False) -> Plan:
     if not only_to_score:
         _check_prices(plan)
     return plan
+
+
+def _fork(choice: AgentChoice) -> Fork | None:
+    return forks.find(choice.fork) if choice.fork else None
 
 
 def _check_context(scaffold: Scaffold, models: Mapping[str, Model]) -> None:

@@ -40,7 +40,7 @@ def settings_of(experiment: Experiment, cell: Cell) -> dict[str, Any]:
         update={
             "name": "",
             "benchmarks": (cell.planned.choice.model_copy(update={"tasks": task, "limit": None}),),
-            "agents": (cell.agent.choice,),
+            "agents": (cell.agent.choice.model_copy(update={"fork": None}),),  # the log is whole without it
             "epochs": 1,
         }
     )

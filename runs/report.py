@@ -16,7 +16,7 @@ from trellis.runs.results import OUTCOMES, Result
 from trellis.runs.stats import Interval
 from trellis.runs.summary import Summary, in_order, metric_names
 
-TEMPLATE = Path(__file__).with_name("templates") / "report.html.j2"
+TEMPLATES = Path(__file__).with_name("templates")
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,8 @@ def write_report(folder: RunFolder, summary: Summary) -> Path:
 
 def render(run: str, experiment: Experiment, results: Sequence[Result], summary: Summary) -> str:
     """The page; links in it are relative to the run's folder."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    # Whatever is printed passes through here first: steering characters are shown, then autoescape does the rest.
-    environment.finalize = lambda value: text.visible(value) if type(value) is str else value
-    environment.filters |= {
-        "number": text.number, "interval": text.interval, "rate": text.rate, "count": text.count, "usd": text.usd,
-        "seconds": text.seconds, "p": text.p_value, "link": _link, "words": _in_words, "shade": _shade,
-        "moment": _moment, "metric": text.metric, "calls": text.calls,
-    }  # fmt: skip
-    template = environment.from_string(TEMPLATE.read_text("utf-8"))
-    return template.render(
+    return page(
+        "report.html.j2",
         run=run,
         title=experiment.name or run,
         experiment=experiment,
@@ -85,6 +75,21 @@ def render(run: str, experiment: Experiment, results: Sequence[Result], summary:
         bar=_bar,
         span=_span,
     )  # fmt: skip
+
+
+def page(template: str, **values: Any) -> str:
+    """A page made from a template of this package."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    # Whatever is printed passes through here first: steering characters are shown, then autoescape does the rest.
+    environment.finalize = lambda value: text.visible(value) if type(value) is str else value
+    environment.filters |= {
+        "number": text.number, "interval": text.interval, "rate": text.rate, "count": text.count, "usd": text.usd,
+        "seconds": text.seconds, "p": text.p_value, "link": _link, "words": _in_words, "shade": _shade,
+        "moment": _moment, "metric": text.metric, "calls": text.calls,
+    }  # fmt: skip
+    return environment.from_string((TEMPLATES / template).read_text("utf-8")).render(**values)
 
 
 def _matrices(results: Iterable[Result]) -> Iterable[Matrix]:

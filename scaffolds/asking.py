@@ -23,7 +23,8 @@ from trellis.models.model import (
     ToolSpec,
 )
 from trellis.scaffolds.budget import Budget, LimitReached
-from trellis.trajectories.recorder import Recorder
+from trellis.scaffolds.interjection import Interjection
+from trellis.trajectories.recorder import Recorder, Source
 
 
 class ContextFull(LimitReached):
@@ -53,8 +54,13 @@ class Models:
     by_role: Mapping[str, Model]
     seed: int
     recorder: Recorder
+    source: Source | None = None
     _asked: Counter[str] = field(default_factory=Counter)
     """Calls by branch: the number of a call seeds it."""
+    _interjection: Interjection | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._interjection = Interjection(self.source) if self.source and self.source.message else None
 
     def of(self, role: str) -> Model:
         """The main model where the agent has none for that role."""
@@ -133,9 +139,14 @@ class Models:
         """The reply, and when it came on the episode's clock, as recorded."""
         model = self.by_role["judge"] if branch == "grader" else self.of(role)
         config = config or GenerateConfig()
+        if self._interjection:
+            messages = self._interjection.into(branch, self._asked[branch], messages)
+        self._asked[branch] += 1
         if config.seed is None:
-            self._asked[branch] += 1
-            config = replace(config, seed=_seed(self.seed, branch, self._asked[branch]))
+            source, call = self.source, self._asked[branch]
+            beyond = source is not None and call > source.recorded.calls(branch)
+            variation = (source.variation,) if source and beyond else ()
+            config = replace(config, seed=_seed(self.seed, branch, call, *variation))
 
         async def answer() -> Reply:
             if branch == "grader":

@@ -117,7 +117,9 @@ class Episode:
 
         by_name = {tool.spec.name: tool for tool in tools}
         world = World("main", by_name, start if environment else no_environment, diverged)
-        shared = _Shared(recorder, Models(models, seed, recorder), collect, by_name, environment is not None, approve)
+        shared = _Shared(
+            recorder, Models(models, seed, recorder, source), collect, by_name, environment is not None, approve
+        )
         episode = cls("main", task, tools, budget, shared, world)
         async with AsyncExitStack() as leaving:  # all of it is done, whatever fails
             leaving.callback(recorder.close)

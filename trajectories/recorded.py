@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,8 @@ from trellis.models.messages import Message, message_from_json
 from trellis.models.model import Reply, Usage
 from trellis.trajectories.log import Event
 
+ASKS = ("generate", "compact")
+"""Effects that are calls of a model."""
 RARE = ("tier", "retries", "throttles", "cached", "dropped")
 """Members of a reply that are written where they say something."""
 
@@ -55,11 +57,17 @@ class Recorded:
                 self._done[event["begun"]] = event
             else:
                 self._waiting[event["branch"], kind].append(event)
-        for (_, kind), events_ in self._waiting.items():
+        self._calls: Counter[str] = Counter()
+        for (branch, kind), events_ in self._waiting.items():
             if kind.endswith(".begun"):
                 ended = [event for event in events_ if event["seq"] in self._done]
                 events_.clear()
                 events_.extend(ended)
+                self._calls[branch] += len(ended) if kind.removesuffix(".begun") in ASKS else 0
+
+    def calls(self, branch: str) -> int:
+        """How many calls of a model it held on this branch in the beginning."""
+        return self._calls[branch]
 
     def next(self, kind: str, branch: str) -> Effect | None:
         """The next effect of this kind on this branch, left where it is."""

@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,12 @@ class Source:
     strict: bool = True
     """Another request than the recorded one is a `ReplayMismatch`. Otherwise (the program was changed knowingly) a
     recorded reply answers whatever the model is asked, and any other effect happens anew if it is another."""
+    variation: str = ""
+    """Seeds the calls beyond what is recorded, so that forks of one trajectory go different ways."""
+    message: Message | None = None
+    """What is to be said to the model in the first call beyond what is recorded."""
+    branch: str = "main"
+    """Where it is to be said (or on a branch that begins afterwards)."""
 
 
 @dataclass(slots=True)
@@ -177,7 +183,7 @@ class Recorder:
             answer = self._adopt(source)
         else:
             answer = await perform()
-        self.event(f"{kind}.done", branch, begun=seq, answer=self._pack(encode(dict(answer)), answer))
+        self.event(f"{kind}.done", branch, begun=seq, answer=self._pack(encode(dict(answer)), answer), **_from(source))
         return answer, source is not None
 
     async def generate(
@@ -228,15 +234,18 @@ class Recorder:
             return self._told(own.done, self._own), own.done["at"]
 
         try:
-            reply = self._told(source.done, self._source.recorded) if source and self._source else await perform()
+            if source and self._source:  # nobody pays for it again
+                reply = replace(self._told(source.done, self._source.recorded), cached=True)
+            else:
+                reply = await perform()
         except ContextOverflow as overflow:
-            self.event(f"{kind}.done", branch, begun=seq, overflow=str(overflow))
+            self.event(f"{kind}.done", branch, begun=seq, overflow=str(overflow), **_from(source))
             raise
         name = self._write_message(branch, reply.message)
         at = round(self.now, 4)
         self.log.append(
             f"{kind}.done", branch, at, begun=seq, message=name, stop_reason=reply.stop_reason,
-            usage=reply.usage.to_json(), cost_usd=reply.cost_usd,
+            usage=reply.usage.to_json(), cost_usd=reply.cost_usd, **_from(source),
             latency_s=round(reply.latency_s, 6), waited_s=round(reply.waited_s, 6),
             **{name: value for name in RARE if (value := getattr(reply, name))},
         )  # fmt: skip
@@ -280,8 +289,8 @@ class Recorder:
         """A source's answer, with the blobs that it names."""
         assert self._source is not None
         answer = self._source.recorded.unpack(effect.done["answer"])
-        for name in blobs_in(answer):
-            with suppress(FileNotFoundError):  # what a model wrote may look like the name of a blob
+        for name in _names_in(answer):
+            with suppress(FileNotFoundError):  # other things look like names of blobs too
                 self.blobs.store(self._source.recorded.load(name))
         return answer
 
@@ -314,16 +323,22 @@ class Recorder:
         return {"blob": self.blobs.store(self.log.redact(text).encode())}
 
 
-def blobs_in(value: Any) -> Iterator[str]:
-    """The names of the blobs that a recorded value refers to."""
-    if isinstance(value, Mapping):
-        if isinstance(name := value.get("blob"), str) and is_name(name):
-            yield name
+def _from(source: Effect | None) -> dict[str, int]:
+    """Which event of the source's log an answer is."""
+    return {"source": source.done["seq"]} if source else {}
+
+
+def _names_in(value: Any) -> Iterator[str]:
+    """What may be the names of blobs in a recorded value."""
+    if isinstance(value, str):
+        if is_name(value):
+            yield value
+    elif isinstance(value, Mapping):
         for inner in value.values():
-            yield from blobs_in(inner)
+            yield from _names_in(inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from blobs_in(inner)
+            yield from _names_in(inner)
 
 
 def _sha(text: str) -> str:

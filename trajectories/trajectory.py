@@ -17,11 +17,10 @@ from trellis.models.model import Reply, ToolSpec
 from trellis.trajectories.blobs import Blobs
 from trellis.trajectories.log import Event, LogError
 from trellis.trajectories.reading import EventFile
-from trellis.trajectories.recorded import message_of, reply_from_event, unpack
+from trellis.trajectories.recorded import ASKS, message_of, reply_from_event, unpack
 
 GRADER = "grader"
 """The branch of a judge's calls: they are no steps of the agent."""
-_ASKS = ("generate", "compact")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +168,12 @@ class Trajectory:
         """The calls of a judge."""
         return (self._step(ask) for ask in self._judged[:])
 
+    def last_event(self, step: Step) -> int:
+        """The `seq` of the last event that belongs to a step."""
+        inner = [act.seq for act in step.acts] + [note.seq for note in step.notes]
+        ends = [self._ended[seq] for seq in inner if seq in self._ended]
+        return max([step.seq, step.done or 0, *inner, *ends])
+
     def conversation(self, step: Step) -> list[Message]:
         """Everything that the call of this step sent."""
         begun = self.file.event(step.seq)
@@ -247,7 +252,7 @@ class Trajectory:
             elif entry.kind == "branch":
                 event = self.file.event(seq)
                 branch.parent, branch.position = event["origin"], event["position"]
-            elif entry.kind.removesuffix(".begun") in _ASKS:
+            elif entry.kind.removesuffix(".begun") in ASKS:
                 self._ask(seq, branch, entry.kind.removesuffix(".begun"))
             elif entry.kind != "header":
                 if entry.kind == "act.begun":
