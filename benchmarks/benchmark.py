@@ -83,8 +83,9 @@ class Benchmark(Protocol):
         """
         ...
 
-    async def score(self, task: Task, submission: Submission, grader: Grader) -> Score:
-        """What the submission is worth. Never sees the agent's world; what is missing counts as failed.
+    async def score(self, task: Task, submission: Submission, grader: Grader) -> Score | None:
+        """What the submission is worth. Never sees the agent's world; what is missing counts as failed. None: nothing
+        can score this task (its benchmark is elsewhere).
 
         Raises:
             GraderFault, EnvironmentFault, ModelFault: the grading machinery broke.

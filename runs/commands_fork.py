@@ -81,7 +81,7 @@ def _experiment(
     trajectory: Trajectory, points: list[str], count: int, said: dict[str, Any], flags: dict[str, Any]
 ) -> Experiment:
     """An agent for each point."""
-    old = reopen(trajectory.header, with_models=False).experiment
+    old = reopen(trajectory.header, with_models=False, path=trajectory.path).experiment
     settings = old.model_dump(mode="json", exclude_defaults=True)
     agent = {**settings["agents"][0], **_agent(old, flags)}
     name = old.agents[0].name

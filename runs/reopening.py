@@ -17,6 +17,8 @@ from trellis.runs.errors import UsageError
 from trellis.runs.experiment import Experiment
 from trellis.runs.plan import Cell, make_plan
 
+IMPORTED = "trellis.benchmarks.imported:Imported"
+
 
 @dataclass(frozen=True)
 class Reopened:
@@ -47,8 +49,15 @@ def settings_of(experiment: Experiment, cell: Cell) -> dict[str, Any]:
     return alone.model_dump(mode="json", exclude_defaults=True)
 
 
-def reopen(header: Mapping[str, Any], *, with_models: bool, changes: Mapping[str, Any] | None = None) -> Reopened:
-    """The episode of a trajectory with this header.
+def reopen(
+    header: Mapping[str, Any],
+    *,
+    with_models: bool,
+    changes: Mapping[str, Any] | None = None,
+    path: Path | None = None,
+) -> Reopened:
+    """The episode of a trajectory with this header. `path` is needed for one that was made elsewhere and imported: its
+    task is what the agent was told there, in a world of ours.
 
     Without `with_models` no model is made: no key is needed, and the cell has none. `changes` replace settings of the
     experiment, those of the only agent under "agent" (`{"agent": {"model": "openai/gpt-5"}}`).
@@ -56,7 +65,7 @@ def reopen(header: Mapping[str, Any], *, with_models: bool, changes: Mapping[str
     Raises:
         UsageError: the trajectory does not say enough (it was imported, say), or what it names is not here.
     """
-    settings = {**_settings(header), **(changes or {})}
+    settings = {**_settings(header, path), **(changes or {})}
     agent = settings.pop("agent", {})
     settings["agents"] = [{**settings["agents"][0], **agent}]
     experiment = experiments.make(settings, folder=Path.cwd())
@@ -69,13 +78,19 @@ def reopen(header: Mapping[str, Any], *, with_models: bool, changes: Mapping[str
     cell = replace(cell, epoch=episode["epoch"], seed=episode["seed"], mcp=servers)
     was, now = header["benchmark"]["version"], cell.planned.benchmark.version
     label = cell.planned.label
-    differs = (f"{label} was version {was} and is {now}; its tasks may have changed",) if was != now else ()
+    changed = was != now and "imported" not in header
+    differs = (f"{label} was version {was} and is {now}; its tasks may have changed",) if changed else ()
     return Reopened(experiment, cell, dict(header.get("models", {})), differs)
 
 
-def _settings(header: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(header: Mapping[str, Any], path: Path | None) -> dict[str, Any]:
     if "experiment" in header:
         return dict(header["experiment"])
+    if "imported" in header and path is not None:
+        return {
+            "benchmarks": [{"name": IMPORTED, "options": {"trajectory": str(path.resolve())}}],
+            "agents": [{"name": header["episode"]["agent"], "scaffold": "react"}],
+        }
     try:  # written before headers held it
         scaffold, models, benchmark = header["scaffold"], dict(header["models"]), header["benchmark"]
         main, _ = models.pop("main", ""), models.pop("judge", "")

@@ -130,8 +130,10 @@ def append(path: Path, result: Result) -> None:
         os.fsync(file.fileno())
 
 
-def finite(score: Score) -> Score:
+def finite(score: Score | None) -> Score | None:
     """The score with its evidence as plain JSON: numbers that are not finite become text."""
+    if score is None:
+        return None
 
     def plain(value: Any) -> Any:
         match value:
