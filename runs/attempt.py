@@ -25,6 +25,7 @@ from trellis.runs.reopening import settings_of
 from trellis.runs.results import Outcome, Result, finite
 from trellis.scaffolds.budget import Calls
 from trellis.scaffolds.episode import Episode, LimitReached, Refused
+from trellis.scaffolds.scaffold import Scaffold
 from trellis.scaffolds.task import Submission, submission_from_json, submission_to_json
 from trellis.trajectories.blobs import Blobs
 from trellis.trajectories.redaction import Redaction
@@ -83,7 +84,7 @@ class Attempt:
             toolsets=cell.toolsets(),
             source=fork.source(cell.epoch) if fork else None,
         ) as episode:
-            outcome, limit = await self._solve(episode)
+            outcome, limit = await solve(cell.agent.scaffold(planned.benchmark), episode)
             submission = await episode.finish()
             spent = {"time_s": round(self.budget.worked_s, 3), "wall_s": round(self.budget.clock(), 3)}
             store_submission(folder, submission)
@@ -118,18 +119,6 @@ class Attempt:
             }
         )
 
-    async def _solve(self, episode: Episode) -> tuple[Outcome, str]:
-        try:
-            await self.cell.agent.scaffold(self.cell.planned.benchmark).solve(episode)
-        except (LimitReached, Refused, BaseExceptionGroup) as ending:
-            causes = [e for e in leaves(ending) if not isinstance(e, asyncio.CancelledError)]
-            for cause in causes:
-                if not isinstance(cause, LimitReached | Refused):
-                    raise
-            limits = [cause.limit for cause in causes if isinstance(cause, LimitReached)]
-            return ("limit", limits[0]) if limits else ("refused", "")
-        return "completed", ""
-
     async def _header(self) -> dict[str, Any]:
         cell, choice = self.cell, self.cell.agent.choice
         benchmark = cell.planned.benchmark
@@ -146,6 +135,20 @@ class Attempt:
             **({"fork": cell.agent.fork.lineage()} if cell.agent.fork else {}),
             **self._run.provenance,
         }  # fmt: skip
+
+
+async def solve(scaffold: Scaffold, episode: Episode) -> tuple[Outcome, str]:
+    """Attempt the episode: how that ended, and which limit was reached. What is neither limit nor refusal is raised."""
+    try:
+        await scaffold.solve(episode)
+    except (LimitReached, Refused, BaseExceptionGroup) as ending:
+        causes = [e for e in leaves(ending) if not isinstance(e, asyncio.CancelledError)]
+        for cause in causes:
+            if not isinstance(cause, LimitReached | Refused):
+                raise
+        limits = [cause.limit for cause in causes if isinstance(cause, LimitReached)]
+        return ("limit", limits[0]) if limits else ("refused", "")
+    return "completed", ""
 
 
 def store_submission(folder: Path, submission: Submission) -> None:

@@ -15,6 +15,7 @@ COMMANDS = {
     "resume": ("trellis.runs.commands_run:resume", "Finish a run that was interrupted, killed, or had faults."),
     "fork": ("trellis.runs.commands_fork:fork", "Go on from any step of an episode, changed or not."),
     "score": ("trellis.runs.commands_score:score", "Score a run again, from its stored submissions."),
+    "replay": ("trellis.runs.commands_replay:replay", "Go through a trajectory again and say what is different."),
     "reprice": ("trellis.runs.commands_reprice:reprice", "Price a run's calls again, with other prices."),
     "compare": ("trellis.runs.commands_compare:compare", "Compare agents: of finished runs, or on a benchmark."),
     "list": ("trellis.runs.commands_list:list_", "Show scaffolds, tools, models, benchmarks, tasks or runs."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from trellis.runs.errors import UsageError
@@ -50,6 +51,20 @@ def find_trajectory(text: str, runs_dir: Path) -> Path:
         named = _some(f"{run.id}/{name_of(log)}" for log in fitting)
         raise UsageError(f"{text} has {len(fitting)} episodes; say which: {named}")
     return fitting[0]
+
+
+def find_trajectories(text: str, runs_dir: Path) -> list[Path]:
+    """All that `text` names: those of a whole run, or one as `find_trajectory` takes it.
+
+    Raises:
+        UsageError: there is none.
+    """
+    path = Path(text)
+    if not path.is_file() and log_in(path) is None:
+        with suppress(UsageError):
+            if there := episodes(find(text, runs_dir)):
+                return there
+    return [find_trajectory(text, runs_dir)]
 
 
 def open_trajectory(text: str, runs_dir: Path) -> Trajectory:

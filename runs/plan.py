@@ -116,7 +116,7 @@ class Plan:
         return Plan(experiment, tuple(replace(cell, environment=_world(cell.task, experiment)) for cell in self.cells))
 
 
-def make_plan(experiment: Experiment, *, only_to_score: bool = False) -> Plan:
+def make_plan(experiment: Experiment, *, only_to_score: bool = False, with_judges: bool = True) -> Plan:
     """Everything that the experiment asks for; epochs go outermost, so that all agents advance evenly. `only_to_score`
     leaves the agents' models out.
 
@@ -124,7 +124,9 @@ def make_plan(experiment: Experiment, *, only_to_score: bool = False) -> Plan:
         UsageError: a wrong name, option or task glob.
     """
     load = _Loader(experiment)
-    benchmarks = [_plan_benchmark(choice, experiment, load) for choice in experiment.benchmarks]
+    benchmarks = [
+        _plan_benchmark(choice, experiment, load if with_judges else None) for choice in experiment.benchmarks
+    ]
     agents = [
         PlannedAgent(choice, {}) if only_to_score else PlannedAgent(choice, _models(choice, load), _fork(choice))
         for choice in experiment.agents
@@ -234,7 +236,8 @@ class _Loader:
         return self._loaded[key]
 
 
-def _plan_benchmark(choice: BenchmarkChoice, experiment: Experiment, load: _Loader) -> PlannedBenchmark:
+def _plan_benchmark(choice: BenchmarkChoice, experiment: Experiment, load: _Loader | None) -> PlannedBenchmark:
+    """Without `load` no judge is made."""
     benchmark = make_benchmark(choice)
     try:
         everything = list(benchmark.tasks(choice.split))
@@ -245,9 +248,9 @@ def _plan_benchmark(choice: BenchmarkChoice, experiment: Experiment, load: _Load
         raise UsageError(
             f"{choice.label} has no task {choice.tasks!r}{known(choice.tasks, (t.id for t in everything))}"
         )
-    judge = experiment.judge or benchmark.judge
+    judge = (experiment.judge or benchmark.judge) if benchmark.judge else None
     return PlannedBenchmark(
-        choice, benchmark, tuple(tasks), _judge(judge, experiment, load) if judge and benchmark.judge else None
+        choice, benchmark, tuple(tasks), _judge(judge, experiment, load) if judge and load else None
     )
 
 

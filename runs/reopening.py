@@ -56,8 +56,9 @@ def reopen(
     changes: Mapping[str, Any] | None = None,
     path: Path | None = None,
 ) -> Reopened:
-    """The episode of a trajectory with this header. `path` is needed for one that was made elsewhere and imported: its
-    task is what the agent was told there, in a world of ours.
+    """The episode of a trajectory with this header. `path` is where it lies: paths of files that are not absolute are
+    relative to its folder, and the task of one that was made elsewhere and imported is what the agent was told there,
+    in a world of ours.
 
     Without `with_models` no model is made: no key is needed, and the cell has none. `changes` replace settings of the
     experiment, those of the only agent under "agent" (`{"agent": {"model": "openai/gpt-5"}}`).
@@ -68,8 +69,8 @@ def reopen(
     settings = {**_settings(header, path), **(changes or {})}
     agent = settings.pop("agent", {})
     settings["agents"] = [{**settings["agents"][0], **agent}]
-    experiment = experiments.make(settings, folder=Path.cwd())
-    plan = make_plan(experiment, only_to_score=not with_models)
+    experiment = experiments.make(settings, folder=path.parent if path else Path.cwd())
+    plan = make_plan(experiment, only_to_score=not with_models, with_judges=with_models)
     episode = header["episode"]
     cell = next((cell for cell in plan.cells if cell.task.id == episode["task"]), None)
     if cell is None:

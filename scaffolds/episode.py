@@ -74,7 +74,7 @@ class Episode:
     @asynccontextmanager
     async def open(
         cls,
-        folder: Path,
+        folder: Path | None,
         *,
         task: Task,
         tools: Sequence[Tool],
@@ -91,7 +91,7 @@ class Episode:
         source: Source | None = None,
     ) -> AsyncIterator[Episode]:
         """Open an episode over `folder/trajectory.jsonl`, or re-open it: recorded effects then answer from the log.
-        What it does not hold, `source` may answer (a fork, a replay).
+        What it does not hold, `source` may answer (a fork, a replay). Without a folder nothing is written.
 
         `header["episode"]` identifies the episode and must be the same when it is re-opened. `models` go by role
         ("main", "judge", ...). What the `toolsets` offer comes after the `tools`. `approve` decides on every tool call
@@ -123,7 +123,7 @@ class Episode:
         episode = cls("main", task, tools, budget, shared, world)
         async with AsyncExitStack() as leaving:  # all of it is done, whatever fails
             leaving.callback(recorder.close)
-            if environment is not None:
+            if environment is not None and not (source and source.alone):
                 leaving.push_async_callback(kinds.reap, label)
             leaving.push_async_callback(shared.close_worlds)
             for toolset in toolsets:

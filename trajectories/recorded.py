@@ -45,10 +45,16 @@ class Recorded:
         """By hash."""
         self.tools: set[str] = set()
         """Hashes of the sets of tools that were offered."""
+        self.ended_at = 0.0
+        """On the episode's clock."""
+        self.taken: Counter[str] = Counter()
+        """How many effects of each kind were handed out."""
+        self.cut_off: dict[tuple[str, str], Event] = {}
+        """By kind and branch: the effect that it was cut off in."""
         self._waiting: defaultdict[tuple[str, str], deque[Event]] = defaultdict(deque)
         self._done: dict[int, Event] = {}
         for event in events:
-            kind = event["kind"]
+            kind, self.ended_at = event["kind"], event["at"]
             if kind == "message":
                 self.messages[event["hash"]] = message_of(event, load)
             elif kind == "tools":
@@ -60,6 +66,8 @@ class Recorded:
         self._calls: Counter[str] = Counter()
         for (branch, kind), events_ in self._waiting.items():
             if kind.endswith(".begun"):
+                if events_[-1]["seq"] not in self._done:
+                    self.cut_off[kind.removesuffix(".begun"), branch] = events_[-1]
                 ended = [event for event in events_ if event["seq"] in self._done]
                 events_.clear()
                 events_.extend(ended)
@@ -79,12 +87,18 @@ class Recorded:
         effect = self.next(kind, branch)
         if effect:
             self._waiting[branch, f"{kind}.begun"].popleft()
+            self.taken[kind] += 1
         return effect
 
     def take_event(self, kind: str, branch: str) -> Event | None:
         """The next event of a kind that is not an effect."""
         queue = self._waiting[branch, kind]
         return queue.popleft() if queue else None
+
+    def left(self) -> list[Event]:
+        """What was not handed out, in order: events that begin effects, and those of what was handed in besides."""
+        kinds = [kind for kind in self._waiting if kind[1].endswith(".begun") or kind[1] == "handed_in"]
+        return sorted((event for kind in kinds for event in self._waiting[kind]), key=lambda event: int(event["seq"]))
 
     def holds(self, event: str, branch: str, *, before: str) -> bool | None:
         """Is there an event of this kind on this branch before the next one of the kind `before`? None: there is

@@ -11,15 +11,16 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from trellis.models.messages import Message, message_to_json
 from trellis.models.model import ContextOverflow, GenerateConfig, Reply, ToolSpec
 from trellis.trajectories.blobs import Blobs, is_name
 from trellis.trajectories.log import SCHEMA, Event, Log, LogError, encode
 from trellis.trajectories.recorded import RARE, Effect, Recorded
+from trellis.trajectories.unwritten import HeldBlobs, NoLog
 
 INLINE_LIMIT = 32 * 1024
 """Longer payloads (characters of JSON) go to a blob."""
@@ -28,12 +29,28 @@ INLINE_LIMIT = 32 * 1024
 class ReplayMismatch(Exception):
     """The program asks for something else than what its log recorded at this point."""
 
-    def __init__(self, said: str, kind: str, branch: str, recorded: Event) -> None:
+    def __init__(self, said: str, kind: str, branch: str, recorded: Event | None, asked: Asked) -> None:
         super().__init__(said)
         self.kind = kind
         self.branch = branch
         self.recorded = recorded
-        """The event that begins the recorded effect."""
+        """The event that begins the recorded effect; None: nothing more is recorded."""
+        self.asked = asked
+        """What the program asks for now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a model is asked."""
+
+    role: str
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...]
+    config: Mapping[str, Any]
+
+
+Asked: TypeAlias = Request | Mapping[str, Any]
+"""Of a model, or any other effect's request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +68,11 @@ class Source:
     """What is to be said to the model in the first call beyond what is recorded."""
     branch: str = "main"
     """Where it is to be said (or on a branch that begins afterwards)."""
+    alone: bool = False
+    """Nothing else answers: what it does not hold is a `ReplayMismatch` as well, and nothing happens anew. The clock
+    shows the times that are recorded."""
+    mismatches: list[ReplayMismatch] = field(default_factory=list)
+    """All that were raised: a program may catch one, or be stopped on several branches at a time."""
 
 
 @dataclass(slots=True)
@@ -67,18 +89,20 @@ class Recorder:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | None,
         header: Mapping[str, Any],
         clock: Callable[[], float] = time.monotonic,
         source: Source | None = None,
     ) -> None:
-        """Open `folder/trajectory.jsonl`. A new log begins with `header`; an old one must begin with the same.
+        """Open `folder/trajectory.jsonl`. A new log begins with `header`; an old one must begin with the same. Without
+        a folder nothing is written.
 
         Raises:
             LogError: the log is damaged, held by another process, or belongs to another episode.
         """
-        self.blobs = Blobs(folder / "blobs")
-        self.log = Log(folder / "trajectory.jsonl")
+        self.blobs = Blobs(folder / "blobs") if folder else HeldBlobs()
+        self.log = Log(folder / "trajectory.jsonl") if folder else NoLog()
+        clock = _standing if source and source.alone else clock
         self._clock = clock
         self._source = source
         history = self.log.history
@@ -129,8 +153,10 @@ class Recorder:
         """An event that the program itself causes: written, or, on replay, found in the log and returned."""
         if recorded := self._own.take_event(kind, branch):
             return recorded
-        if self._source is not None:
-            self._source.recorded.take_event(kind, branch)
+        if self._source is not None and (recorded := self._source.recorded.take_event(kind, branch)):
+            same = kind.startswith("note.") or all(recorded[name] == value for name, value in data.items())
+            if self._source.strict and not same:
+                raise self._mismatch(kind, branch, recorded, data)
         return {"seq": self.event(kind, branch, **data), **data}
 
     def recall(self, kind: str, branch: str, **data: Any) -> Event:
@@ -145,7 +171,11 @@ class Recorder:
         """Is there a recorded answer to the next effect of this kind on this branch?"""
         if self._own.next(kind, branch):
             return True
-        return self._source is not None and self._source.recorded.next(kind, branch) is not None
+        if self._source is None or self._source.recorded.next(kind, branch):
+            return self._source is not None
+        if self._source.alone:  # what was not recorded came after all that was: the time may have been up
+            self._stand(self._source.recorded.ended_at)
+        return False
 
     def holds(self, event: str, branch: str, *, before: str) -> bool | None:
         """Is there an event of this kind on this branch before the next one of the kind `before`? None: neither is
@@ -174,16 +204,18 @@ class Recorder:
         text = encode(dict(request))
         fingerprint = _sha(self.log.redact(text))
         if own := self._own.take(kind, branch):
-            self._same(own, fingerprint, kind, branch)
+            self._same(own, fingerprint, kind, branch, request)
             return self._own.unpack(own.done["answer"]), True
-        source = self._from_source(kind, branch, fingerprint)
+        source = self._from_source(kind, branch, fingerprint, request)
         packed = self._pack(text, request)
         seq = self.event(f"{kind}.begun", branch, request=fingerprint, what=packed)
         if source:
             answer = self._adopt(source)
         else:
             answer = await perform()
-        self.event(f"{kind}.done", branch, begun=seq, answer=self._pack(encode(dict(answer)), answer), **_from(source))
+        self.event(
+            f"{kind}.done", branch, begun=seq, answer=self._pack(encode(dict(answer)), answer), **self._from(source)
+        )
         return answer, source is not None
 
     async def generate(
@@ -218,12 +250,13 @@ class Recorder:
         rest = hashlib.sha256(digest.digest())
         rest.update(encode([role, tools_name, options]).encode())
         fingerprint = rest.hexdigest()[:32]
+        asked = Request(role, tuple(messages), tuple(tools), options)
 
         if own := self._own.take(kind, branch):
-            self._same(own, fingerprint, kind, branch)
+            self._same(own, fingerprint, kind, branch, asked)
             seq = own.begun["seq"]
         else:
-            source = self._from_source(kind, branch, fingerprint, any_request=True)
+            source = self._from_source(kind, branch, fingerprint, asked)
             seq = self.event(
                 f"{kind}.begun", branch, role=role, model=model,
                 after=before.seq if before and keep else None, keep=keep,
@@ -233,19 +266,22 @@ class Recorder:
         if own:
             return self._told(own.done, self._own), own.done["at"]
 
+        if source:
+            self._stand(source.done["at"])
         try:
-            if source and self._source:  # nobody pays for it again
-                reply = replace(self._told(source.done, self._source.recorded), cached=True)
+            if source and self._source:
+                reply = self._told(source.done, self._source.recorded)
+                reply = reply if self._source.alone else replace(reply, cached=True)  # nobody pays for it again
             else:
                 reply = await perform()
         except ContextOverflow as overflow:
-            self.event(f"{kind}.done", branch, begun=seq, overflow=str(overflow), **_from(source))
+            self.event(f"{kind}.done", branch, begun=seq, overflow=str(overflow), **self._from(source))
             raise
         name = self._write_message(branch, reply.message)
         at = round(self.now, 4)
         self.log.append(
             f"{kind}.done", branch, at, begun=seq, message=name, stop_reason=reply.stop_reason,
-            usage=reply.usage.to_json(), cost_usd=reply.cost_usd, **_from(source),
+            usage=reply.usage.to_json(), cost_usd=reply.cost_usd, **self._from(source),
             latency_s=round(reply.latency_s, 6), waited_s=round(reply.waited_s, 6),
             **{name: value for name in RARE if (value := getattr(reply, name))},
         )  # fmt: skip
@@ -256,38 +292,61 @@ class Recorder:
 
     # --- inside ---
 
-    def _same(self, recorded: Effect, fingerprint: str, kind: str, branch: str) -> None:
+    def _same(self, recorded: Effect, fingerprint: str, kind: str, branch: str, asked: Asked) -> None:
         if recorded.fingerprint != fingerprint:
-            raise ReplayMismatch(
-                f"{self.log.path}, event {recorded.begun['seq']} (branch {branch}): the recorded {kind} asked for "
-                "something else than the program does now; it has changed since, or draws on something that is not "
-                "recorded",
-                kind,
-                branch,
-                recorded.begun,
-            )
+            raise self._mismatch(kind, branch, recorded.begun, asked)
 
-    def _from_source(self, kind: str, branch: str, fingerprint: str, *, any_request: bool = False) -> Effect | None:
-        """The source's answer, if it has one. The clock then stands where it stood when it was given."""
+    def _mismatch(self, kind: str, branch: str, recorded: Event | None, asked: Asked) -> ReplayMismatch:
+        if recorded is None:
+            said = f"branch {branch}: the program asks for another {kind}, and no more are recorded"
+        else:
+            said = (
+                f"{self.log.path}, event {recorded['seq']} (branch {branch}): the recorded {kind} asked for something "
+                "else than the program does now; it has changed since, or draws on something that is not recorded"
+            )
+        mismatch = ReplayMismatch(said, kind, branch, recorded, asked)
+        if self._source is not None:
+            self._source.mismatches.append(mismatch)
+        return mismatch
+
+    def _from_source(self, kind: str, branch: str, fingerprint: str, asked: Asked) -> Effect | None:
+        """The source's answer, if it has one. The clock then stands where it stood when it was asked."""
         source = self._source
-        effect = source.recorded.take(kind, branch) if source else None
-        if source is None or effect is None:
+        if source is None:
             return None
-        if source.strict:
-            self._same(effect, fingerprint, kind, branch)
-        elif effect.fingerprint != fingerprint and not any_request:
+        effect = source.recorded.take(kind, branch)
+        if effect is None:
+            if source.alone:
+                raise self._mismatch(kind, branch, None, asked)
             return None
-        self._epoch = min(self._epoch, self._clock() - effect.done["at"])
+        anything = isinstance(asked, Request) and not source.strict
+        if effect.fingerprint != fingerprint and not anything:
+            if source.strict or source.alone:
+                raise self._mismatch(kind, branch, effect.begun, asked)
+            return None
+        self._stand(effect.begun["at"])
         return effect
+
+    def _stand(self, at: float) -> None:
+        """The clock goes on to this moment, if it has not come to it."""
+        self._epoch = min(self._epoch, self._clock() - at)
 
     def _told(self, done: Event, recorded: Recorded) -> Reply:
         if "overflow" in done:
             raise ContextOverflow(done["overflow"])
         return recorded.reply(done)
 
+    def _from(self, source: Effect | None) -> dict[str, int]:
+        """Which event of the source's log an answer is; of a log that is gone through again, what that log says."""
+        if source is None or self._source is None:
+            return {}
+        seq = source.done.get("source") if self._source.alone else source.done["seq"]
+        return {} if seq is None else {"source": seq}
+
     def _adopt(self, effect: Effect) -> Mapping[str, Any]:
-        """A source's answer, with the blobs that it names."""
+        """A source's answer, with the blobs that it names, at the time at which it came."""
         assert self._source is not None
+        self._stand(effect.done["at"])
         answer = self._source.recorded.unpack(effect.done["answer"])
         for name in _names_in(answer):
             with suppress(FileNotFoundError):  # other things look like names of blobs too
@@ -323,9 +382,8 @@ class Recorder:
         return {"blob": self.blobs.store(self.log.redact(text).encode())}
 
 
-def _from(source: Effect | None) -> dict[str, int]:
-    """Which event of the source's log an answer is."""
-    return {"source": source.done["seq"]} if source else {}
+def _standing() -> float:
+    return 0.0
 
 
 def _names_in(value: Any) -> Iterator[str]:

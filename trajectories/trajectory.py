@@ -7,6 +7,7 @@ for step in trajectory.steps():
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,6 +160,12 @@ class Trajectory:
         if not 1 <= number <= len(self._asks):
             raise IndexError(f"{self.path} has steps 1 to {len(self._asks)}; there is no step {number}")
         return self._step(self._asks[number - 1])
+
+    def step_of(self, seq: int) -> Step | None:
+        """The step that an event belongs to; None: it came before the first of its branch, or is a judge's."""
+        numbers = [number for number in self.branches[self.file.entries[seq].branch].steps if number]
+        after = bisect_right(numbers, seq, key=lambda number: self._asks[number - 1].seq)
+        return self.step(numbers[after - 1]) if after else None
 
     def steps(self) -> Iterator[Step]:
         """The agent's steps, in order."""

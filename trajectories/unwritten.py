@@ -1,0 +1,47 @@
+"""What a recorder writes to where nothing is to be kept: a log that goes nowhere, and blobs in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from trellis.trajectories.blobs import Blobs
+from trellis.trajectories.log import Log
+from trellis.trajectories.redaction import Redaction
+
+
+class NoLog(Log):
+    """Numbers its events, and forgets them."""
+
+    def __init__(self) -> None:
+        self.path = Path("no log")
+        self.redact = Redaction()
+        self.history = []
+        self._next = 0
+
+    def append(self, kind: str, branch: str, at: float, **data: Any) -> int:
+        self._next += 1
+        return self._next - 1
+
+    def close(self) -> None:
+        return None
+
+
+class HeldBlobs(Blobs):
+    """Held as long as the episode is."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, bytes] = {}
+
+    def store(self, data: bytes) -> str:
+        name = hashlib.sha256(data).hexdigest()
+        self._held[name] = data
+        return name
+
+    def load(self, name: str) -> bytes:
+        """Raises FileNotFoundError: it was never stored."""
+        try:
+            return self._held[name]
+        except KeyError:
+            raise FileNotFoundError(name) from None
