@@ -92,8 +92,6 @@ def _replayed(path: Path, variant: Variant) -> Replayed | _Failed:
 
 
 def _save(paths: list[Path], target: Path, variant: Variant, *, as_json: bool) -> int:
-    if target.suffix != ".jsonl":
-        raise UsageError(f"--save {target}: give the name of a file that ends with .jsonl")
     if len(paths) > 1:
         raise UsageError(f"--save: {plural(len(paths), 'episode')} do not fit into one file; name one of them")
     outcome = rerecord(paths[0], target, variant)

@@ -109,9 +109,17 @@ def rerecord(path: Path, target: Path, variant: Variant = Variant()) -> Replayed
     as long as the program makes the same tool calls. If it does not, nothing is written, and the outcome has a change.
 
     What tells of the machine it was recorded on, and would age, is left out of the header.
+
+    Raises:
+        UsageError: as `replay`; or the target is no such file, or belongs to a run.
+        Exception: the program's own error.
     """
     from tempfile import TemporaryDirectory
 
+    if target.suffix != ".jsonl":
+        raise UsageError(f"{target}: a trajectory is written to a file that ends with .jsonl")
+    if any(folder.name == "episodes" and (folder.parent / "experiment.toml").exists() for folder in target.parents):
+        raise UsageError(f"{target} belongs to a run, which stays as it was: write to another file")
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".trellis-", dir=target.parent) as made:
         outcome = _replay(path, variant, folder=Path(made), target=target)

@@ -23,11 +23,11 @@ _MADE = {
 }
 
 
-def lines(outcome: Replayed) -> Iterator[str]:
-    """All of it, fit to be printed."""
+def lines(outcome: Replayed, name: str = "") -> Iterator[str]:
+    """All of it, fit to be printed. `name` is how the trajectory is called, if not by its path."""
     change = outcome.change
     counted = f"{plural(outcome.steps, 'step')}, {plural(outcome.acts, 'tool call')}, {outcome.ms:.0f} ms"
-    yield f"{visible(str(outcome.path))}: {'changed' if change else 'same'} ({counted})"
+    yield f"{visible(name or str(outcome.path))}: {'changed' if change else 'same'} ({counted})"
     if change:
         yield from (visible(line) for line in _change(change))
     for note in outcome.notes:
