@@ -145,7 +145,7 @@ class Models:
         if config.seed is None:
             source, call = self.source, self._asked[branch]
             beyond = source is not None and call > source.recorded.calls(branch)
-            variation = (source.variation,) if source and beyond else ()
+            variation = (source.variation,) if source and source.variation and beyond else ()
             config = replace(config, seed=_seed(self.seed, branch, call, *variation))
 
         async def answer() -> Reply:
