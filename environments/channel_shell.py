@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import itertools
 from collections.abc import Mapping
 from contextlib import suppress
@@ -44,13 +43,13 @@ class ChannelShell:
         return await self._ask("interrupt_shell", DEFAULT_TIMEOUT_S)
 
     async def state(self) -> str:
-        """What bash knows between two commands (see guest/shell_state.py), as text of ASCII characters; "" while a
-        command runs or waits, and where bash does not tell."""
+        """What bash knows between two commands (see guest/shell_state.py), as text; "" while a command runs or waits,
+        and where bash does not tell."""
         if self._lock.locked():
             return ""
         async with self._lock:
             reply = await self._channel.request("state_of_shell", shell=self._number, timeout_s=STATE_TIMEOUT_S)
-        return base64.b64encode(reply.payload).decode()
+        return reply.payload.decode("latin-1")
 
     async def close(self) -> None:
         self.closed = True
@@ -96,7 +95,7 @@ class Shells:
     async def open(self, name: str, states: Mapping[str, str]) -> ChannelShell:
         """A new shell, which takes over the state of its name, if there is one."""
         free = next(n for n in self._names(name) if n not in self._open or self._open[n].closed)
-        number, answer = self._channel.send("open_shell", payload=base64.b64decode(states.get(free, "")))
+        number, answer = self._channel.send("open_shell", payload=states.get(free, "").encode("latin-1"))
         self._open[free] = shell = ChannelShell(self._channel, number)
         await self._channel.answer(number, answer, DEFAULT_TIMEOUT_S)
         return shell

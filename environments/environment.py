@@ -116,6 +116,25 @@ class Snapshot:
     left_out: tuple[str, ...] = ()
     """What ran when the snapshot was taken and is not in it, one line each ("process 41: python3 server.py")."""
 
+    def to_json(self) -> dict[str, Any]:
+        """What it takes to find it again, also from another process: see `exists`."""
+        return {"kind": self.kind, "id": self.id, "data": self.data, "left_out": list(self.left_out)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Snapshot:
+        return cls(data["kind"], data["id"], data["data"], tuple(data["left_out"]))
+
+    async def exists(self) -> bool:
+        """Is it on this machine, whole and not released, so that worlds can be started from it? A snapshot outlives the
+        process that took it until it is released or reaped.
+
+        Raises:
+            EnvironmentFault: the engine could not be asked.
+        """
+        from trellis.environments.kinds import exists
+
+        return await exists(self)
+
     async def release(self) -> None:
         """Say that no further fork will be made from this snapshot. What it holds is removed once no world that was
         forked from it runs; until then, or if this is never called, the label's `reap` removes it.

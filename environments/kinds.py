@@ -6,6 +6,7 @@ import asyncio
 import functools
 import importlib
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -99,12 +100,12 @@ async def doctor() -> list[KindFacts]:
     ]
 
 
-async def reap(label: str, *, dead_only: bool = False) -> int:
+async def reap(label: str, *, dead_only: bool = False, sparing: Collection[Snapshot] = ()) -> int:
     """Remove worlds and snapshots labelled `label` or `label/...` (every label for ""); how many there were.
 
     Those of dead processes and of this one; with `dead_only`, not of this one. What belongs to another process that
-    lives is always left alone, so two runs may use the same label. Worlds that still run lose their files: close them
-    first.
+    lives is always left alone, so two runs may use the same label, and so are the snapshots of `sparing`. Worlds that
+    still run lose their files: close them first.
 
     Raises:
         EnvironmentFault: the engine could not remove its part.
@@ -113,7 +114,8 @@ async def reap(label: str, *, dead_only: bool = False) -> int:
 
     if not dead_only:
         built.let_go(label)
-    found = await leftovers.find(label, dead_only=dead_only)
+    spared = {id for snapshot in sparing for id in held_by(snapshot)}
+    found = [left for left in await leftovers.find(label, dead_only=dead_only) if left.id not in spared]
     await leftovers.remove(found)
     return len(found)
 
@@ -157,6 +159,23 @@ async def engine_facts() -> dict[str, str]:
 async def release(snapshot: Snapshot) -> None:
     """See Snapshot.release."""
     await module_of(snapshot.kind).release(snapshot)
+
+
+async def exists(snapshot: Snapshot) -> bool:
+    """See Snapshot.exists. A kind that cannot tell has none."""
+    with suppress(EnvironmentUnavailable):
+        if ask := getattr(module_of(snapshot.kind), "exists", None):
+            return bool(await ask(snapshot))
+    return False
+
+
+def held_by(snapshot: Snapshot) -> Collection[str]:
+    """What a snapshot needs of all that is left on this machine: the ids of leftovers."""
+    with suppress(EnvironmentUnavailable):
+        if ask := getattr(module_of(snapshot.kind), "held_by", None):
+            ids: Collection[str] = ask(snapshot)
+            return ids
+    return (snapshot.id,)
 
 
 async def _docker_reason(image: str) -> str:

@@ -118,3 +118,14 @@ def _files(snapshot: Snapshot) -> Path:
 async def release(snapshot: Snapshot) -> None:
     """See Snapshot.release."""
     await asyncio.to_thread(references.release, [_files(snapshot).parent.name], snapshot.id)
+
+
+async def exists(snapshot: Snapshot) -> bool:
+    """See Snapshot.exists."""
+    folder = _files(snapshot)
+    return folder.is_dir() and references.kept([folder.parent.name], snapshot.id)
+
+
+def held_by(snapshot: Snapshot) -> list[str]:
+    """Its folder, as leftovers are called."""
+    return [str(_files(snapshot).parent)]

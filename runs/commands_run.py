@@ -42,9 +42,14 @@ def run(what: str, **flags: Any) -> int:
 @click.argument("run", metavar="RUN")
 @click.option("--jobs", type=click.IntRange(1), help="Episodes at a time.")
 @click.option("--max-cost-usd", type=click.FloatRange(0, min_open=True), help="A new cost cap for the whole run.")
+@click.option(
+    "--afresh",
+    is_flag=True,
+    help="Begin episodes anew whose worlds could not be rebuilt; their old logs are kept beside the new.",
+)
 @runs_dir
 @as_json
-def resume(run: str, jobs: int | None, max_cost_usd: float | None, runs_dir: Path, as_json: bool) -> int:
+def resume(run: str, jobs: int | None, max_cost_usd: float | None, afresh: bool, runs_dir: Path, as_json: bool) -> int:
     """Finish a run: every episode without a final outcome goes on from its log.
 
     RUN is the folder of a run, or the end of its name. Episodes that ended in a fault are tried again.
@@ -52,7 +57,7 @@ def resume(run: str, jobs: int | None, max_cost_usd: float | None, runs_dir: Pat
     folder = find(run, runs_dir)
     changed = {name: value for name, value in (("jobs", jobs), ("max_cost_usd", max_cost_usd)) if value is not None}
     experiment = folder.experiment().model_copy(update=changed)
-    return show(conduct.resume(folder, make_plan(experiment), quiet=as_json), as_json=as_json)
+    return show(conduct.resume(folder, make_plan(experiment), afresh=afresh, quiet=as_json), as_json=as_json)
 
 
 def experiment_of(what: str, flags: dict[str, Any]) -> Experiment:

@@ -7,11 +7,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trellis.environments.environment import Snapshot
 from trellis.environments.pool import Pool
 from trellis.models.human import Human
 from trellis.models.wrapper import innermost
@@ -24,10 +25,12 @@ from trellis.runs.folder import RunFolder
 from trellis.runs.metering import Meter, recorded_usd
 from trellis.runs.plan import Cell, Plan, make_plan
 from trellis.runs.progress import watching
-from trellis.runs.results import Result
+from trellis.runs.results import Key, Result
 from trellis.runs.summary import Summary, in_order, summarize
 from trellis.runs.waiting import BATCH_JOBS, only_wait, tell
 from trellis.runs.worlds import settle
+from trellis.scaffolds.world import recorded_snapshots
+from trellis.trajectories.reading import tells_of
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,19 @@ def start(experiment: Experiment, runs_dir: Path, *, quiet: bool = False, embedd
     return go_on(RunFolder.create(runs_dir, settled), plan, quiet=quiet)
 
 
-def resume(folder: RunFolder, plan: Plan, *, quiet: bool = False) -> Ended:
-    """Go on with a run. Raises UsageError: another process works on it, or its world is not to be had any more."""
+def resume(folder: RunFolder, plan: Plan, *, afresh: bool = False, quiet: bool = False) -> Ended:
+    """Go on with a run; with `afresh`, begin the episodes anew whose worlds could not be rebuilt.
+
+    Raises:
+        UsageError: another process works on it, or its world is not to be had any more.
+    """
     need_terminal(plan.experiment.approval)
     with folder.locked():
         asyncio.run(settle(plan.experiment, plan))
+        if afresh:
+            for log in _logs(folder, _unfinished(folder, plan)):
+                if tells_of(log, "divergence"):
+                    folder.set_aside(log)
     return go_on(folder, plan, quiet=quiet)
 
 
@@ -83,7 +94,7 @@ def go_on(folder: RunFolder, plan: Plan, *, quiet: bool = False) -> Ended:
                 meter = _meter(folder, plan, final)
                 run = RunContext(folder, plan.experiment, meter, pool, provenance(), approvals)
                 work = execute(cells, run, jobs=_jobs(plan), watcher=watcher)
-                asyncio.run(_leaving_nothing(work, folder.id, plan, pool, cells, watcher))
+                asyncio.run(_leaving_nothing(work, folder, plan, pool, cells, watcher))
         except Interrupted:
             status, message = 130, f"interrupted; go on with: trellis resume {folder.path}"
         except RunStopped as stop:
@@ -123,13 +134,15 @@ def _git(*arguments: str) -> str:
 
 
 async def _leaving_nothing(
-    work: Awaitable[None], label: str, plan: Plan, pool: Pool, cells: Sequence[Cell], watcher: Watcher
+    work: Awaitable[None], folder: RunFolder, plan: Plan, pool: Pool, cells: Sequence[Cell], watcher: Watcher
 ) -> None:
-    """Remove what an earlier, killed process of this run left behind, and what this one leaves: worlds, connections."""
+    """Remove what an earlier, killed process of this run left behind, and what this one leaves: worlds, connections.
+    Only the snapshots stay that episodes without an end may need."""
     from trellis.environments.kinds import reap
     from trellis.models import catalog
 
-    await reap(label)
+    label = folder.id
+    await reap(label, sparing=_needed(folder, plan))
     pool.expect(cell.environment for cell in cells if cell.environment is not None and cell.agent.acts)
     telling = asyncio.create_task(tell(plan.models, watcher))
     try:
@@ -139,13 +152,31 @@ async def _leaving_nothing(
         await pool.close()
         for model in plan.models:
             await catalog.close(model)
-        await reap(label)
+        await reap(label, sparing=_needed(folder, plan))
+
+
+def _needed(folder: RunFolder, plan: Plan) -> list[Snapshot]:
+    """The snapshots from which episodes that have not ended yet can be gone on with."""
+    logs = _logs(folder, _unfinished(folder, plan))
+    return [snapshot for log in logs for snapshot in recorded_snapshots(log)]
+
+
+def _unfinished(folder: RunFolder, plan: Plan) -> list[Key]:
+    results = folder.results()
+    return [key for key in plan.keys if key not in results or not results[key].final]
+
+
+def _logs(folder: RunFolder, keys: Iterable[Key]) -> list[Path]:
+    """Those that there are."""
+    logs = [folder.path / folder.episode(key) / "trajectory.jsonl" for key in keys]
+    return [log for log in logs if log.exists()]
 
 
 def _meter(folder: RunFolder, plan: Plan, final: Sequence[Result]) -> Meter:
-    """Starts from what the run has cost already, unfinished episodes included."""
+    """Starts from what the run has cost already, also for episodes that are unfinished or were begun anew."""
     done = {result.key for result in final}
-    logs = [folder.path / folder.episode(key) / "trajectory.jsonl" for key in plan.keys if key not in done]
+    logs = _logs(folder, (key for key in plan.keys if key not in done))
+    logs += [log for key in plan.keys for log in folder.logs_set_aside(key)]
     spent_usd = sum(result.paid_usd for result in final) + recorded_usd(logs)
     experiment = plan.experiment
     return Meter(experiment.max_cost_usd, spent_usd, must_price=experiment.budget.cost_usd is not None)

@@ -20,6 +20,7 @@ from trellis.runs.attempt import Attempt, RunContext, leaves
 from trellis.runs.errors import RunStopped
 from trellis.runs.plan import Cell
 from trellis.runs.results import Result
+from trellis.scaffolds.world import Diverged
 from trellis.trajectories.redaction import Redaction
 
 RETRYABLE = (EnvironmentFault, ModelFault, GraderFault)
@@ -99,9 +100,10 @@ async def _see_through(cell: Cell, run: RunContext, watcher: Watcher) -> Result:
                 raise RunStopped(_one_line(stop)) from None
             if not all(isinstance(e, Exception | asyncio.CancelledError) for e in causes):
                 raise  # KeyboardInterrupt, SystemExit
-            retryable = all(isinstance(e, RETRYABLE) for e in causes)
-            if retry == retries or not retryable:
-                if not retryable:
+            broken = all(isinstance(e, RETRYABLE) for e in causes)
+            hopeless = any(isinstance(e, Diverged) for e in causes)
+            if retry == retries or hopeless or not broken:
+                if not broken:
                     _keep_traceback(attempt, run, error)
                 return attempt.result("fault", fault=_fault_text(causes[0]), retries=retry)
         await asyncio.sleep(RETRY_DELAYS_S[min(retry, len(RETRY_DELAYS_S) - 1)])

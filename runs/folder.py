@@ -73,6 +73,15 @@ class RunFolder:
         return Path("episodes", safe_name(key.benchmark.replace(":", ".")), safe_name(key.task),
                     safe_name(key.agent), str(key.epoch))  # fmt: skip
 
+    def set_aside(self, log: Path) -> None:
+        """Keep the log of an episode that is to begin anew beside the new one: `trajectory.1.jsonl`, and so on."""
+        number = len(_set_aside(log.parent)) + 1
+        log.rename(log.with_name(f"trajectory.{number}.jsonl"))
+
+    def logs_set_aside(self, key: Key) -> list[Path]:
+        """The logs that an episode had before it was begun anew."""
+        return _set_aside(self.path / self.episode(key))
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for this process; the lock goes with the process, however that ends.
@@ -131,6 +140,10 @@ def safe_name(text: str, limit: int = 80) -> str:
     if name and name == text:
         return name
     return "-".join(filter(None, (name, sha256(text.encode()).hexdigest()[:6])))
+
+
+def _set_aside(folder: Path) -> list[Path]:
+    return sorted(folder.glob("trajectory.[0-9]*.jsonl"))
 
 
 def _remove(path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from trellis.models.messages import Message
 from trellis.models.model import (
@@ -21,8 +23,9 @@ from trellis.models.model import (
     Reply,
     TokenCount,
     ToolSpec,
+    Usage,
 )
-from trellis.scaffolds.budget import Budget, LimitReached
+from trellis.scaffolds.budget import Budget, LimitReached, Spent
 from trellis.scaffolds.interjection import Interjection
 from trellis.trajectories.recorder import Recorder, Source
 
@@ -92,8 +95,10 @@ class Models:
         kind: str = "generate",
     ) -> Reply:
         """A call on the agent's budget; see `Episode.generate` and `Episode.compact` for what it raises."""
-        live = not self.recorder.recorded(kind, branch)
-        held_usd = await budget.begin_step(self._worst_usd(budget, role, messages, tools, config)) if live else 0.0
+        live, held_usd = not self.recorder.recorded(kind, branch), 0.0
+        if live:
+            with same_limit(self.recorder, kind, branch):
+                held_usd = await budget.begin_step(self._worst_usd(budget, role, messages, tools, config))
         try:
             reply, at = await self._ask(branch, role, messages, tools, config, kind)
         except BaseException as error:
@@ -158,6 +163,35 @@ class Models:
             return await model.compact(messages, tools=tools)
 
         return await self.recorder.generate(branch, role, model.name, messages, tools, config, answer, kind)
+
+
+@contextmanager
+def same_limit(recorder: Recorder, kind: str, branch: str) -> Iterator[None]:
+    """Around the beginning of an effect on the budget: a limit that stands in its way is recorded, and stands there
+    whenever the episode is opened again, whatever its branches come to first then.
+
+    Raises:
+        LimitReached: it does, or did.
+    """
+    event = f"{kind}.limit"
+    if recorder.holds(event, branch, before=f"{kind}.begun"):
+        reached = recorder.recall(event, branch, limit="", allowed=0.0)
+        raise LimitReached(reached["limit"], reached["allowed"])
+    try:
+        yield
+    except LimitReached as limit:
+        recorder.event(event, branch, limit=limit.limit, allowed=limit.allowed)
+        raise
+
+
+def spent(ends: Iterable[Mapping[str, Any]]) -> Spent:
+    """What calls came to that ended so (`generate.done`)."""
+    answered = [done for done in ends if "overflow" not in done]
+    return Spent(
+        len(answered),
+        sum(Usage(**done["usage"]).total for done in answered),
+        sum(done["cost_usd"] or 0.0 for done in answered),
+    )
 
 
 async def _graded(model: Model, messages: Sequence[Message], config: GenerateConfig) -> Reply:

@@ -17,6 +17,7 @@ class LimitReached(Exception):
     def __init__(self, limit: str, allowed: float) -> None:
         super().__init__(f"{limit} limit of {allowed:g} reached")
         self.limit = limit
+        self.allowed = allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,16 @@ class Calls:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What some calls came to."""
+
+    steps: int = 0
+    tokens: int = 0
+    cost_usd: float = 0.0
+    """Of those whose price is known."""
+
+
 @dataclass
 class Budget:
     """Limits of one episode (None is unlimited) and what was spent of them.
@@ -68,6 +79,9 @@ class Budget:
     calls: Calls = field(default_factory=Calls, init=False)
     clock: Callable[[], float] = field(default_factory=lambda: lambda: 0.0, init=False, repr=False)
     """Seconds since the episode began; set when the episode is opened."""
+    ahead: Callable[[], Spent] = field(default_factory=lambda: Spent, init=False, repr=False)
+    """What the log holds of calls that the program has not come to yet; set when the episode is opened. It is spent:
+    no other branch may spend it once more."""
     _purse: Purse = field(init=False, repr=False)
     _under_way: int = field(default=0, init=False, repr=False)
     _waits: Waits = field(default_factory=Waits, init=False, repr=False)
@@ -76,6 +90,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         self._purse = Purse(self.cost_usd)
+        self._purse.ahead_usd = lambda: self.ahead().cost_usd
 
     @property
     def waited_s(self) -> float:
@@ -110,9 +125,10 @@ class Budget:
             LimitReached: something is spent, or the step might exceed the cost.
         """
         self.check()
-        if self.steps is not None and self.spent_steps + self._under_way >= self.steps:
+        ahead = self.ahead()
+        if self.steps is not None and self.spent_steps + self._under_way + ahead.steps >= self.steps:
             raise LimitReached("steps", self.steps)
-        if self.tokens is not None and self.spent_usage.total >= self.tokens:
+        if self.tokens is not None and self.spent_usage.total + ahead.tokens >= self.tokens:
             raise LimitReached("tokens", self.tokens)
         self._under_way += 1
         try:

@@ -19,10 +19,10 @@ from trellis.environments.environment import Environment, EnvironmentFault, Envi
 from trellis.models.messages import Message, Text, ToolCall, ToolResult, part_from_json, part_to_json
 from trellis.models.model import GenerateConfig, Model, Reply, TokenCount, ToolSpec, Usage
 from trellis.scaffolds.approval import Approve, Decision
-from trellis.scaffolds.asking import ContextFull, Models, Window
+from trellis.scaffolds.asking import ContextFull, Models, Window, same_limit, spent
 from trellis.scaffolds.budget import Budget, LimitReached
 from trellis.scaffolds.task import Submission, Task, submission_from_json, submission_to_json
-from trellis.scaffolds.world import World, WorldSnapshot, no_environment, perform
+from trellis.scaffolds.world import World, WorldSnapshot, no_environment, recorded_snapshots
 from trellis.tools.tool import Tool, ToolOfSet, Toolset
 from trellis.trajectories.recorder import Recorder, Source
 
@@ -49,6 +49,8 @@ class _Shared:
     worlds: list[World] = field(default_factory=list)
     branches: set[str] = field(default_factory=set)
     submitted: Submission | None = None
+    submitted_seq: int = -1
+    """Of the event that tells of it."""
 
     async def close_worlds(self) -> None:
         for world in self.worlds:
@@ -103,6 +105,7 @@ class Episode:
         """
         recorder = Recorder(folder, header, source=source)
         budget.clock = lambda: recorder.now
+        budget.ahead = lambda: spent(recorder.ahead())
 
         async def start(snapshot: Snapshot | None, branch: str) -> Environment:
             assert environment is not None
@@ -112,11 +115,8 @@ class Episode:
 
             return await start_world(environment, label=label, snapshot=snapshot, on_event=happened)
 
-        def diverged(branch: str, call: ToolCall, recorded: ToolResult, now: ToolResult) -> None:
-            recorder.event("divergence", branch, call=call.id, tool=call.name, recorded=recorded.text, now=now.text)
-
         by_name = {tool.spec.name: tool for tool in tools}
-        world = World("main", by_name, start if environment else no_environment, diverged)
+        world = World("main", by_name, start if environment else no_environment, recorder)
         shared = _Shared(
             recorder, Models(models, seed, recorder, source), collect, by_name, environment is not None, approve
         )
@@ -124,7 +124,7 @@ class Episode:
         async with AsyncExitStack() as leaving:  # all of it is done, whatever fails
             leaving.callback(recorder.close)
             if environment is not None and not (source and source.alone):
-                leaving.push_async_callback(kinds.reap, label)
+                leaving.push_async_exit(_reap(label, recorder.log.path))
             leaving.push_async_callback(shared.close_worlds)
             for toolset in toolsets:
                 leaving.push_async_callback(toolset.close)
@@ -171,8 +171,9 @@ class Episode:
         """
         request = part_to_json(replace(call, raw=None))
         recorder = self._shared.recorder
-        if not recorder.recorded("act", self.name):
-            self.budget.check()
+        if not (recorder.recorded("act", self.name) or recorder.recorded("approval", self.name)):
+            with same_limit(recorder, "act", self.name):
+                self.budget.check()
         refusal = await self._refusal(call, request)
 
         async def answer() -> Mapping[str, Any]:
@@ -181,14 +182,14 @@ class Episode:
                     "result": part_to_json(ToolResult(call.id, call.name, (Text(refusal),), True)),
                     "handed_in": None,
                 }
-            result, output = await perform(self._shared.tools, call, await self._world.environment())
+            result, output = await self._world.perform(call)
             return {"result": part_to_json(result, recorder.blobs.store), "handed_in": output.answer}
 
         answered, from_log = await recorder.effect("act", self.name, request, answer)
         result = part_from_json(answered["result"], recorder.blobs.load)
         assert isinstance(result, ToolResult)
         if not refusal:  # what was not done is not done again when the world is rebuilt
-            self._world.remember(call, result, performed=not from_log)
+            await self._world.remember(call, result, performed=not from_log)
         if answered["handed_in"] is not None:
             await self.submit(answered["handed_in"])
         return result
@@ -257,8 +258,9 @@ class Episode:
             return submission_to_json(submission, recorder.blobs.store)
 
         answered, _ = await recorder.effect("submit", self.name, {"answer": answer}, collect)
-        self._handed_in = self._shared.submitted = submission_from_json(answered, recorder.blobs.load)
-        return self._handed_in
+        submission = submission_from_json(answered, recorder.blobs.load)
+        self._hand_in(submission, recorder.ended("submit", self.name))
+        return submission
 
     async def judge(self, messages: Sequence[Message], *, config: GenerateConfig | None = None) -> Reply:
         """A grader's call of the judge model: recorded in branch `grader`, and not on the agent's budget."""
@@ -310,8 +312,14 @@ class Episode:
     def hand_in(self, submission: Submission) -> None:
         """Hand in something that did not come out of the world (a gold submission)."""
         stored = submission_to_json(submission, self._shared.recorder.blobs.store)
-        self._shared.recorder.once("handed_in", self.name, submission=stored)
-        self._handed_in = self._shared.submitted = submission
+        self._hand_in(submission, self._shared.recorder.once("handed_in", self.name, submission=stored)["seq"])
+
+    def _hand_in(self, submission: Submission, seq: int) -> None:
+        """Of what the branches hand in the last counts: the last in the log, which may be gone through in another
+        order than it was written in."""
+        self._handed_in = submission
+        if seq > self._shared.submitted_seq:
+            self._shared.submitted, self._shared.submitted_seq = submission, seq
 
     async def finish(self) -> Submission:
         """What the agent handed in; where it handed in nothing, what the benchmark finds in the world it leaves. Its
@@ -360,3 +368,13 @@ class Episode:
                 raise EnvironmentFault(f"two tools are called {spec.name}; give the server {toolset.name} another name")
             self._shared.tools[spec.name] = ToolOfSet(toolset, spec)
         self.tools = tuple(self._shared.tools.values())
+
+
+def _reap(label: str, log: Path) -> Callable[..., Awaitable[None]]:
+    """What an episode leaves when its worlds are closed: nothing if it came to its end, else the snapshots that its log
+    tells of, from which it is gone on with."""
+
+    async def reap(_: object, error: BaseException | None, __: object) -> None:
+        await kinds.reap(label, sparing=recorded_snapshots(log) if error else ())
+
+    return reap

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 
 class CapReached(Exception):
@@ -23,6 +24,8 @@ class Purse:
         self.cap_usd = cap_usd
         self.spent_usd = spent_usd
         self.held_usd = 0.0
+        self.ahead_usd: Callable[[], float] = lambda: 0.0
+        """What is spent as well, and will be told to `settle` in time."""
         self._turn = asyncio.Lock()
         self._change = asyncio.Event()
 
@@ -59,5 +62,6 @@ class Purse:
 
     def _fits(self, worst_usd: float) -> bool:
         assert self.cap_usd is not None
-        room = self.cap_usd * (1 + 1e-9) - self.spent_usd - self.held_usd
-        return not self.spent and worst_usd <= room
+        spent_usd = self.spent_usd + self.ahead_usd()
+        room = self.cap_usd * (1 + 1e-9) - spent_usd - self.held_usd
+        return spent_usd < self.cap_usd and worst_usd <= room

@@ -1,25 +1,43 @@
 """The world of one branch: an environment that is started when it is first needed, and can be rebuilt.
 
-What a branch did in its world is known from the log: where it was forked from, and every tool call since. So a world
-that was lost with a killed process is made again by performing the recorded calls, and only if something that is not
+What a branch did in its world is known from the log: where it was forked from, every tool call since, and the
+snapshots that were taken on the way. So a world that was lost with a killed process is made again, from the last
+snapshot that is still there, by performing the recorded calls that came after it; and only if something that is not
 recorded needs it: an episode that is answered wholly from its log starts no environment at all.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
 from typing import Any, NoReturn
 
-from trellis.environments.environment import Environment, Snapshot
+from trellis.environments.environment import Environment, EnvironmentFault, Snapshot
+from trellis.environments.store import store_folder
 from trellis.models.messages import Image, Text, ToolCall, ToolResult
-from trellis.tools.tool import Output, Tool, ToolError, ToolOfSet
+from trellis.tools.tool import Output, Remembers, Tool, ToolError, ToolOfSet
+from trellis.trajectories.recorded import unpack
+from trellis.trajectories.recorder import Recorder
+from trellis.trajectories.trajectory import Trajectory
 
 Start = Callable[[Snapshot | None, str], Awaitable[Environment]]
 """`start(snapshot, branch)`: the branch is where the log tells of what happens in it unasked."""
-Diverged = Callable[[str, ToolCall, ToolResult, ToolResult], None]
-"""`diverged(branch, call, recorded, now)`: a call that was made again gave another result."""
+CHECKPOINT_S = 30.0
+"""So long tools must have worked in a world since its last snapshot before another is taken: what a kill costs at most,
+beside the call that it cut off. Cheap calls are sooner repeated than captured, however many they are."""
+SHOWN_CHARS = 120
+CHECKPOINT_SHARE = 20
+"""And so many times as long as the last one took, so that snapshots cost a twentieth of the time at most."""
+
+
+class Diverged(EnvironmentFault):
+    """A world cannot be rebuilt: a recorded call that was made again gave another result, and would again."""
 
 
 class NoEnvironment:
@@ -84,18 +102,27 @@ class World:
         branch: str,
         tools: Mapping[str, Tool],
         start: Start,
-        diverged: Diverged,
+        recorder: Recorder,
         origin: WorldSnapshot | None = None,
     ) -> None:
         self.branch = branch
         self._tools = tools
         self._start = start
-        self._diverged = diverged
+        self._recorder = recorder
         self._origin = origin
         self._calls: list[tuple[ToolCall, ToolResult]] = []
         self._performed = 0
         self._environment: Environment | None = None
         self._snapshots: dict[int, WorldSnapshot] = {}
+        self._captures = {
+            event["position"]: Snapshot.from_json(unpack(event["snapshot"], recorder.blobs.load))
+            for event in recorder.standing("snapshot", branch)
+        }
+        """By position: what this process and those before it captured. Some of it may be gone."""
+        self._checkpoint: int | None = None
+        self._worked_s = 0.0
+        """How long tools have worked in the environment since it was last captured, or began."""
+        self._due_s = CHECKPOINT_S
         self._lock = asyncio.Lock()
 
     @property
@@ -103,23 +130,35 @@ class World:
         """Was anything done here, or in the world this one was forked from?"""
         return bool(self._calls) or (self._origin is not None and self._origin.world.touched)
 
-    def remember(self, call: ToolCall, result: ToolResult, *, performed: bool) -> None:
+    async def perform(self, call: ToolCall) -> tuple[ToolResult, Output]:
+        """Make a call that is not recorded. Raises EnvironmentFault."""
+        environment = await self.environment()
+        began = time.monotonic()
+        try:
+            return await perform(self._tools, call, environment)
+        finally:
+            self._worked_s += time.monotonic() - began
+
+    async def remember(self, call: ToolCall, result: ToolResult, *, performed: bool) -> None:
         """A call of this branch, and whether this process performed it in the environment."""
         self._calls.append((call, result))
         if performed:
             self._performed = len(self._calls)
+            if self._worked_s >= self._due_s:
+                with suppress(EnvironmentFault):  # if the world is gone, the next call will say so
+                    await self._take_checkpoint()
 
     async def environment(self) -> Environment:
         """The environment with every remembered call performed in it.
 
         Raises:
             EnvironmentFault: it could not be started.
+            Diverged: it could not be made what it was.
         """
         async with self._lock:
             if self._environment is None:
-                self._performed = 0
-                origin = await self._origin.files() if self._origin else None
-                self._environment = await self._start(origin, self.branch)
+                self._environment, self._performed = await self._start_before(len(self._calls))
+                self._worked_s = 0.0
             await self._perform_up_to(len(self._calls), self._environment)
             return self._environment
 
@@ -128,24 +167,27 @@ class World:
         position = len(self._calls)
         if position not in self._snapshots:
             live = self._environment is not None and self._performed == position
-            captured = await self._environment.snapshot() if live and self._environment else None
+            captured = await self._capture(self._environment, position) if live and self._environment else None
             self._snapshots[position] = WorldSnapshot(self, position, captured)
         return self._snapshots[position]
 
     def fork(self, branch: str, origin: WorldSnapshot) -> World:
         """A world of its own that begins where `origin` is."""
-        return World(branch, self._tools, self._start, self._diverged, origin)
+        return World(branch, self._tools, self._start, self._recorder, origin)
 
     async def rebuild(self, position: int) -> Snapshot | None:
-        """Make the files after `position` calls again, in an environment of their own."""
+        """The files after `position` calls: found again, or made again in an environment of their own."""
+        known = self._captures.get(position)
+        if known is not None and await known.exists():
+            return known
         origin = await self._origin.files() if self._origin else None
         if position == 0 and origin is not None:
             return origin
-        environment = await self._start(origin, self.branch)
+        environment, performed = await self._start_before(position)
         try:
-            for call, recorded in self._calls[:position]:
-                await self._again(call, recorded, environment)
-            return await environment.snapshot()
+            for number in range(performed, position):
+                await self._again(number, environment)
+            return await self._capture(environment, position)
         finally:
             await environment.close()
 
@@ -154,18 +196,99 @@ class World:
             environment, self._environment = self._environment, None
             await environment.close()
 
+    async def _start_before(self, position: int) -> tuple[Environment, int]:
+        """A new environment that goes on from the last snapshot at or before `position` that is still there and lacks
+        nothing that ran, and how many calls are in it."""
+        for at in sorted((at for at in self._captures if at <= position), reverse=True):
+            snapshot = self._captures[at]
+            if not snapshot.left_out and await snapshot.exists():
+                return await self._start(snapshot, self.branch), at
+        origin = await self._origin.files() if self._origin else None
+        return await self._start(origin, self.branch), 0
+
     async def _perform_up_to(self, position: int, environment: Environment) -> None:
-        for call, recorded in self._calls[self._performed : position]:
-            await self._again(call, recorded, environment)
+        while self._performed < position:
+            began = time.monotonic()
+            await self._again(self._performed, environment)
+            self._worked_s += time.monotonic() - began
             self._performed += 1
 
-    async def _again(self, call: ToolCall, recorded: ToolResult, environment: Environment) -> None:
+    async def _again(self, number: int, environment: Environment) -> None:
+        call, recorded = self._calls[number]
         tool = self._tools.get(call.name)
         if isinstance(tool, ToolOfSet) and not tool.toolset.in_world:
             return  # what it did out there is done
         result, _ = await perform(self._tools, call, environment)
-        if result.text != recorded.text:
-            self._diverged(self.branch, call, recorded, result)
+        if differs(recorded, result):
+            self._recorder.event(
+                "divergence", self.branch, call=call.id, tool=call.name, recorded=recorded.text, now=result.text
+            )
+            line, was, is_now = first_difference(recorded.text, result.text)
+            raise Diverged(
+                f"the world of branch {self.branch} cannot be rebuilt: call {number + 1} of it ({call.name}, "
+                f"{call.id}) was answered differently this time; line {line} was {was!r} and is {is_now!r}"
+            )
+
+    async def _capture(self, environment: Environment, position: int, *, checkpoint: bool = False) -> Snapshot | None:
+        """A snapshot that the log tells of, so that it is found again."""
+        snapshot = await environment.snapshot()
+        if snapshot is not None and not (checkpoint and snapshot.left_out):
+            self._captures[position] = snapshot
+            self._recorder.tell("snapshot", self.branch, position=position, snapshot=snapshot.to_json())
+        return snapshot
+
+    async def _take_checkpoint(self) -> None:
+        """Capture the world, so that it need not be rebuilt from its beginning; the checkpoint before goes."""
+        environment, position = self._environment, len(self._calls)
+        if environment is None or position in self._captures:
+            return
+        for tool in self._tools.values():
+            if isinstance(tool, Remembers) and tool.remembers(environment):
+                return
+        began = time.monotonic()
+        snapshot = await self._capture(environment, position, checkpoint=True)
+        self._worked_s, self._due_s = 0.0, max(CHECKPOINT_S, CHECKPOINT_SHARE * (time.monotonic() - began))
+        if snapshot is None:
+            return
+        if snapshot.left_out:  # it would be another world
+            self._due_s *= 2
+            await snapshot.release()
+            return
+        before, self._checkpoint = self._checkpoint, position
+        if before is not None and before not in self._snapshots:
+            await self._captures.pop(before).release()
+
+
+def recorded_snapshots(log: Path) -> list[Snapshot]:
+    """The snapshots that a trajectory tells of, whether they are still there or not.
+
+    Raises:
+        LogError: it is damaged.
+        OSError: it cannot be read.
+    """
+    with Trajectory(log) as trajectory:
+        seqs = [seq for seq, entry in enumerate(trajectory.file.entries) if entry.kind == "snapshot"]
+        events = trajectory.file.events(seqs)
+        return [Snapshot.from_json(unpack(event["snapshot"], trajectory.blobs.load)) for event in events]
+
+
+def differs(recorded: ToolResult, now: ToolResult) -> bool:
+    """Is this another observation?"""
+    return recorded.is_error != now.is_error or _places(recorded.text) != _places(now.text)
+
+
+def _places(text: str) -> str:
+    """Without the names of folders in which worlds lie: a world that is made again lies in another."""
+    return re.sub(rf"({re.escape(str(store_folder()))}/)[0-9a-f]{{8}}\b", r"\1*", text)
+
+
+def first_difference(recorded: str, now: str) -> tuple[int, str, str]:
+    """The first line, counted from 1, that differs, cut short, and how it reads in both."""
+    lines = zip_longest(recorded.splitlines(), now.splitlines(), fillvalue="")
+    number, (was, is_now) = next(
+        ((number, pair) for number, pair in enumerate(lines, 1) if pair[0] != pair[1]), (1, (recorded, now))
+    )
+    return number, was[:SHOWN_CHARS], is_now[:SHOWN_CHARS]
 
 
 def no_environment(_: Snapshot | None, __: str) -> Any:

@@ -232,4 +232,4 @@ def _given(value: T | None, command: str, name: str) -> T:
 
 
 def make() -> FunctionTool:
-    return tool(edit)
+    return tool(edit, files.remembers)

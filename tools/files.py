@@ -93,6 +93,11 @@ _HISTORIES: WeakKeyDictionary[Environment, _History] = WeakKeyDictionary()
 """What was changed in a world hangs on that world: tools that are made apart share it."""
 
 
+def remembers(environment: Environment) -> bool:
+    """Is there a change that could be taken back?"""
+    return bool(_HISTORIES.get(environment, _History()).made)
+
+
 def absolute(environment: Environment, path: str) -> str:
     """Read and written is the same file: `..` goes up in the name, also behind a link."""
     return posixpath.normpath(posixpath.join(environment.workdir, path))

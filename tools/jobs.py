@@ -83,6 +83,9 @@ class Jobs:
         self._jobs[job.number] = job
         return job
 
+    def __len__(self) -> int:
+        return len(self._jobs)
+
     def find(self, number: int) -> Job:
         """Raises ToolError if there is no such job."""
         if number not in self._jobs:

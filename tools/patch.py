@@ -264,4 +264,4 @@ def _joined(lines: Sequence[str]) -> str:
 
 
 def make() -> FunctionTool:
-    return tool(apply_patch)
+    return tool(apply_patch, files.remembers)

@@ -38,6 +38,10 @@ class PythonTool:
         self._count = itertools.count(1)
         self._sessions: WeakKeyDictionary[Environment, _Session] = WeakKeyDictionary()
 
+    def remembers(self, environment: Environment) -> bool:
+        """Did it have a kernel here?"""
+        return environment in self._sessions
+
     async def python(
         self,
         environment: Environment,
@@ -151,4 +155,5 @@ def _script_remark(result: ExecResult, timeout_s: float) -> str:
 
 
 def make() -> FunctionTool:
-    return tool(PythonTool().python)
+    python = PythonTool()
+    return tool(python.python, python.remembers)

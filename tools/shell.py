@@ -51,6 +51,11 @@ class ShellTool:
     def __init__(self) -> None:
         self._sessions: WeakKeyDictionary[Environment, _Session] = WeakKeyDictionary()
 
+    def remembers(self, environment: Environment) -> bool:
+        """Are there jobs of which more can be read, or what the shell still has to say?"""
+        session = self._sessions.get(environment)
+        return session is not None and bool(session.jobs or session.notice or session.waiting)
+
     async def shell(
         self,
         environment: Environment,
@@ -221,4 +226,5 @@ def _remarks(command: str, result: ShellResult, limit_s: float, *, interrupted: 
 
 
 def make() -> FunctionTool:
-    return tool(ShellTool().shell)
+    shell = ShellTool()
+    return tool(shell.shell, shell.remembers)

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -43,6 +43,15 @@ class Tool(Protocol):
             ToolError: the model's mistake; its text becomes the tool result.
             EnvironmentFault: the world broke.
         """
+        ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A tool that may know something of a world that is not in it, and so in no snapshot: what can be undone."""
+
+    def remembers(self, environment: Environment, /) -> bool:
+        """Does it know something of this world?"""
         ...
 
 
@@ -88,8 +97,14 @@ class ToolOfSet:
 class FunctionTool:
     """A tool made by `@tool` from an async function `f(environment, ...)`."""
 
-    def __init__(self, function: Callable[..., Awaitable[str | Output]]) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Awaitable[str | Output]],
+        remembers: Callable[[Environment], bool] = lambda _: False,
+    ) -> None:
         self._function = function
+        self.remembers = remembers
+        """See `Remembers`."""
         description, arguments = _parse_docstring(inspect.getdoc(function) or "")
         parameters = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         members: dict[str, Any] = {
@@ -113,8 +128,10 @@ class FunctionTool:
         return Output(output) if isinstance(output, str) else output
 
 
-def tool(function: Callable[..., Awaitable[str | Output]]) -> FunctionTool:
-    """Make a tool from `async def name(environment, argument: type = default, ...)`.
+def tool(
+    function: Callable[..., Awaitable[str | Output]], remembers: Callable[[Environment], bool] = lambda _: False
+) -> FunctionTool:
+    """Make a tool from `async def name(environment, argument: type = default, ...)`. For `remembers` see `Remembers`.
 
     The name is the function's, the description is its docstring up to `Args:`, and each argument's description is its
     line below `Args:`. Also used on a bound method, for a tool that keeps state: `tool(self.shell)`.
@@ -128,8 +145,8 @@ def tool(function: Callable[..., Awaitable[str | Output]]) -> FunctionTool:
 
         call.__name__, call.__doc__ = method.__name__, method.__doc__
         call.__signature__ = inspect.signature(method, eval_str=True)  # type: ignore[attr-defined]
-        return FunctionTool(call)
-    return FunctionTool(function)
+        return FunctionTool(call, remembers)
+    return FunctionTool(function, remembers)
 
 
 def _parse_docstring(doc: str) -> tuple[str, dict[str, str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -102,3 +103,14 @@ class EventFile:
         except ValueError:
             raise LogError(f"{self.path}, line {seq + 1}: not an event") from None
         return event
+
+
+def tells_of(log: Path, kind: str) -> bool:
+    """Does a log hold an event of this kind?
+
+    Raises:
+        LogError: it is damaged.
+        OSError: it cannot be read.
+    """
+    with closing(EventFile(log)) as file:
+        return any(entry.kind == kind for entry in file.entries)

@@ -14,6 +14,8 @@ from trellis.trajectories.log import Event
 
 ASKS = ("generate", "compact")
 """Effects that are calls of a model."""
+GRADER = "grader"
+"""The branch of a judge's calls."""
 RARE = ("tier", "retries", "throttles", "cached", "dropped")
 """Members of a reply that are written where they say something."""
 
@@ -35,7 +37,7 @@ class Effect:
 class Recorded:
     """The answers that a log holds. Each is handed out once.
 
-    An effect that was cut off before its end is none: it is asked again.
+    An effect that was cut off before its end keeps its place: it is asked again.
     """
 
     def __init__(self, events: Iterable[Event], load: Callable[[str], bytes]) -> None:
@@ -64,31 +66,59 @@ class Recorded:
             else:
                 self._waiting[event["branch"], kind].append(event)
         self._calls: Counter[str] = Counter()
+        self._ahead: dict[int, Event] = {}
         for (branch, kind), events_ in self._waiting.items():
             if kind.endswith(".begun"):
                 if events_[-1]["seq"] not in self._done:
                     self.cut_off[kind.removesuffix(".begun"), branch] = events_[-1]
+                last = {event["request"]: event["seq"] for event in events_}
                 ended = [event for event in events_ if event["seq"] in self._done]
+                kept = [
+                    event for event in events_ if event["seq"] in self._done or event["seq"] == last[event["request"]]
+                ]
                 events_.clear()
-                events_.extend(ended)
-                self._calls[branch] += len(ended) if kind.removesuffix(".begun") in ASKS else 0
+                events_.extend(kept)
+                if kind.removesuffix(".begun") in ASKS:
+                    self._calls[branch] += len(ended)
+                    if branch != GRADER:
+                        self._ahead |= {event["seq"]: self._done[event["seq"]] for event in ended}
+
+    def standing(self, kind: str, branch: str) -> list[Event]:
+        """The events of a kind that is not an effect, left where they are."""
+        return list(self._waiting[branch, kind])
+
+    def ahead(self) -> list[Event]:
+        """How the agent's calls of models ended that nobody has taken yet, on all branches."""
+        return list(self._ahead.values())
 
     def calls(self, branch: str) -> int:
         """How many calls of a model it held on this branch in the beginning."""
         return self._calls[branch]
 
     def next(self, kind: str, branch: str) -> Effect | None:
-        """The next effect of this kind on this branch, left where it is."""
+        """The next effect of this kind on this branch, left where it is. None: there is none, or it was cut off."""
         queue = self._waiting[branch, f"{kind}.begun"]
-        return Effect(queue[0], self._done[queue[0]["seq"]]) if queue else None
+        done = self._done.get(queue[0]["seq"]) if queue else None
+        return Effect(queue[0], done) if done else None
 
     def take(self, kind: str, branch: str) -> Effect | None:
-        """The next effect of this kind on this branch."""
+        """The next effect of this kind on this branch, or None for one that was cut off."""
         effect = self.next(kind, branch)
+        if queue := self._waiting[branch, f"{kind}.begun"]:
+            self._ahead.pop(queue.popleft()["seq"], None)
         if effect:
-            self._waiting[branch, f"{kind}.begun"].popleft()
             self.taken[kind] += 1
         return effect
+
+    def take_cut_off(self, kind: str, branch: str, fingerprint: str) -> Event | None:
+        """The event that begins the next effect, if that was cut off and asks for just this. One that asks for
+        something else was given up."""
+        queue = self._waiting[branch, f"{kind}.begun"]
+        while queue and queue[0]["seq"] not in self._done:
+            begun = queue.popleft()
+            if begun["request"] == fingerprint:
+                return begun
+        return None
 
     def take_event(self, kind: str, branch: str) -> Event | None:
         """The next event of a kind that is not an effect."""
@@ -98,7 +128,9 @@ class Recorded:
     def left(self) -> list[Event]:
         """What was not handed out, in order: events that begin effects, and those of what was handed in besides."""
         kinds = [kind for kind in self._waiting if kind[1].endswith(".begun") or kind[1] == "handed_in"]
-        return sorted((event for kind in kinds for event in self._waiting[kind]), key=lambda event: int(event["seq"]))
+        events = (event for kind in kinds for event in self._waiting[kind])
+        ended = (event for event in events if event["seq"] in self._done or event["kind"] == "handed_in")
+        return sorted(ended, key=lambda event: int(event["seq"]))
 
     def holds(self, event: str, branch: str, *, before: str) -> bool | None:
         """Is there an event of this kind on this branch before the next one of the kind `before`? None: there is

@@ -109,6 +109,7 @@ class Recorder:
         self._epoch = clock() - (history[-1]["at"] if history else 0.0)
         self._digests: dict[int, tuple[Message, str]] = {}
         self._sent: dict[str, _Sent] = {}
+        self._ended: dict[tuple[str, str], int] = {}
         self.resumed = bool(history)
         try:
             self._own = Recorded(history[1:], self.blobs.load)
@@ -149,6 +150,17 @@ class Recorder:
     def event(self, kind: str, branch: str, **data: Any) -> int:
         return self.log.append(kind, branch, self.now, **data)
 
+    def tell(self, kind: str, branch: str, **data: Any) -> None:
+        """An event that later opens of the log act on, and that is nothing with a part of it redacted: it is left out
+        then. What is long goes to blobs."""
+        texts = {name: encode(value) for name, value in data.items()}
+        if all(self.log.redact(text) == text for text in texts.values()):
+            packed = {
+                name: self._pack(texts[name], value) if isinstance(value, Mapping) else value
+                for name, value in data.items()
+            }
+            self.event(kind, branch, **packed)
+
     def once(self, kind: str, branch: str, **data: Any) -> Event:
         """An event that the program itself causes: written, or, on replay, found in the log and returned."""
         if recorded := self._own.take_event(kind, branch):
@@ -185,6 +197,14 @@ class Recorder:
             held = self._source.recorded.holds(event, branch, before=before)
         return held
 
+    def standing(self, kind: str, branch: str) -> list[Event]:
+        """What the episode's own log held of events of this kind when it was opened. They answer nothing."""
+        return self._own.standing(kind, branch)
+
+    def ahead(self) -> list[Event]:
+        """How the agent's calls of models ended that its own log holds and the program has not come to yet."""
+        return self._own.ahead()
+
     # --- effects ---
 
     async def effect(
@@ -203,20 +223,27 @@ class Recorder:
         """
         text = encode(dict(request))
         fingerprint = _sha(self.log.redact(text))
-        if own := self._own.take(kind, branch):
+        cut_off = self._own.take_cut_off(kind, branch, fingerprint)
+        if not cut_off and (own := self._own.take(kind, branch)):
             self._same(own, fingerprint, kind, branch, request)
+            self._ended[kind, branch] = own.done["seq"]
             return self._own.unpack(own.done["answer"]), True
         source = self._from_source(kind, branch, fingerprint, request)
-        packed = self._pack(text, request)
-        seq = self.event(f"{kind}.begun", branch, request=fingerprint, what=packed)
+        if cut_off:
+            seq = cut_off["seq"]
+        else:
+            seq = self.event(f"{kind}.begun", branch, request=fingerprint, what=self._pack(text, request))
         if source:
             answer = self._adopt(source)
         else:
             answer = await perform()
-        self.event(
-            f"{kind}.done", branch, begun=seq, answer=self._pack(encode(dict(answer)), answer), **self._from(source)
-        )
+        packed = self._pack(encode(dict(answer)), answer)
+        self._ended[kind, branch] = self.event(f"{kind}.done", branch, begun=seq, answer=packed, **self._from(source))
         return answer, source is not None
+
+    def ended(self, kind: str, branch: str) -> int:
+        """The `seq` of the event that ended the last `effect` of this kind on this branch."""
+        return self._ended[kind, branch]
 
     async def generate(
         self,
@@ -252,11 +279,14 @@ class Recorder:
         fingerprint = rest.hexdigest()[:32]
         asked = Request(role, tuple(messages), tuple(tools), options)
 
-        if own := self._own.take(kind, branch):
+        cut_off = self._own.take_cut_off(kind, branch, fingerprint)
+        own = None if cut_off else self._own.take(kind, branch)
+        source = None if own else self._from_source(kind, branch, fingerprint, asked)
+        if own:
             self._same(own, fingerprint, kind, branch, asked)
-            seq = own.begun["seq"]
+        if begun := cut_off or (own and own.begun):
+            seq = begun["seq"]
         else:
-            source = self._from_source(kind, branch, fingerprint, asked)
             seq = self.event(
                 f"{kind}.begun", branch, role=role, model=model,
                 after=before.seq if before and keep else None, keep=keep,

@@ -18,10 +18,7 @@ from trellis.models.model import Reply, ToolSpec
 from trellis.trajectories.blobs import Blobs
 from trellis.trajectories.log import Event, LogError
 from trellis.trajectories.reading import EventFile
-from trellis.trajectories.recorded import ASKS, message_of, reply_from_event, unpack
-
-GRADER = "grader"
-"""The branch of a judge's calls: they are no steps of the agent."""
+from trellis.trajectories.recorded import ASKS, GRADER, message_of, reply_from_event, unpack
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,12 @@ def release(names: Iterable[str], snapshot: str) -> None:
     _remove(unused)
 
 
+def kept(names: Iterable[str], snapshot: str) -> bool:
+    """Does this snapshot, of whatever process, still use all these folders?"""
+    folder = store.store_folder()
+    return all((folder / name / store.USERS / f"snapshot.{snapshot}").exists() for name in names)
+
+
 def _gone(error: OSError) -> EnvironmentFault:
     return EnvironmentFault(
         f"the files of this snapshot are gone; it was released, or its label was reaped: {error.filename}"

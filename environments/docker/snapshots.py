@@ -94,6 +94,16 @@ async def release(image: str) -> None:
     await call("remove an image", run)
 
 
+async def kept(image: str) -> bool:
+    """Is the image of a snapshot here, and the snapshot not released?
+
+    Raises:
+        EnvironmentFault: the engine could not be asked.
+    """
+    facts = await call("inspect an image", lambda: _facts(image))
+    return any(tag.startswith(f"{REPOSITORY}:") for tag in facts.get("RepoTags") or ())
+
+
 async def drop(image: str) -> None:
     """A container that ran on the image of a snapshot is gone; remove the image, and those it was made on, unless they
     are still needed.

@@ -120,6 +120,19 @@ async def release(snapshot: Snapshot) -> None:
         await snapshots.release(image)
 
 
+async def exists(snapshot: Snapshot) -> bool:
+    """See Snapshot.exists."""
+    for image in held_by(snapshot):
+        if not await snapshots.kept(image):
+            return False
+    return True
+
+
+def held_by(snapshot: Snapshot) -> tuple[str, ...]:
+    """Its images, as leftovers are called."""
+    return _images(snapshot_data(snapshot, "docker"))
+
+
 def _images(captured: Mapping[str, Any]) -> tuple[str, ...]:
     return captured["image"], *captured["services"].values()
 

@@ -187,6 +187,23 @@ async def release(snapshot: Snapshot) -> None:
     await asyncio.to_thread(references.release, folders, snapshot.id)
 
 
+async def exists(snapshot: Snapshot) -> bool:
+    """See Snapshot.exists."""
+    layers = snapshot_data(snapshot, "sandbox")["layers"]
+
+    def look() -> bool:
+        folder = store.store_folder()
+        return references.kept(shared_folders(layers), snapshot.id) and all((folder / x).is_dir() for x in layers)
+
+    return await asyncio.to_thread(look)
+
+
+def held_by(snapshot: Snapshot) -> list[str]:
+    """The folders of its layers, as leftovers are called."""
+    folder = store.store_folder()
+    return [str(folder / name) for name in shared_folders(snapshot_data(snapshot, "sandbox")["layers"])]
+
+
 async def _start(
     spec: EnvironmentSpec, label: str, layers: Sequence[str], on_event: OnEvent, shells: Mapping[str, str] = {}
 ) -> Sandbox:

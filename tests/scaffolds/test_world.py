@@ -11,6 +11,7 @@ from trellis.environments.environment import Environment, EnvironmentSpec, Files
 from trellis.models.messages import Text, ToolCall
 from trellis.scaffolds.episode import Budget, Episode
 from trellis.scaffolds.task import Submission, Task
+from trellis.scaffolds.world import Diverged
 from trellis.tools import catalog
 from trellis.trajectories.log import read
 
@@ -112,16 +113,21 @@ async def test_branches_work_in_forks_and_hand_in_from_them(tmp_path: Path) -> N
     assert "divergence" not in started(tmp_path)
 
 
-async def test_a_world_that_answers_differently_when_rebuilt_is_reported(tmp_path: Path) -> None:
+async def test_a_world_that_answers_differently_when_rebuilt_is_a_fault(tmp_path: Path) -> None:
     counter = tmp_path / "outside.txt"
-    command = f"echo x >> {counter}; wc -l < {counter}"
+    command = f"echo counted; echo x >> {counter}; wc -l < {counter}"
     async with episode(tmp_path / "e") as opened, opened.branch("b") as branch:
-        assert await shell(branch, command) == "1"
+        assert await shell(branch, command) == "counted\n1"
     async with episode(tmp_path / "e") as opened, opened.branch("b") as branch:
-        assert await shell(branch, command) == "1"
-        await shell(branch, "true")
+        assert await shell(branch, command) == "counted\n1"
+        with pytest.raises(Diverged) as fault:
+            await shell(branch, "true")
+    assert str(fault.value) == (
+        "the world of branch main/b cannot be rebuilt: call 1 of it (shell, main/b-use-1) was answered differently "
+        "this time; line 2 was '1' and is '2'"
+    )
     divergence = next(e for e in read(tmp_path / "e" / "trajectory.jsonl") if e["kind"] == "divergence")
-    assert (divergence["branch"], divergence["recorded"], divergence["now"]) == ("main/b", "1", "2")
+    assert (divergence["branch"], divergence["recorded"], divergence["now"]) == ("main/b", "counted\n1", "counted\n2")
 
 
 async def test_the_models_mistakes_become_results(tmp_path: Path) -> None:

@@ -82,6 +82,10 @@ class BrowserTool:
     def __init__(self) -> None:
         self._worlds: WeakKeyDictionary[Environment, _World] = WeakKeyDictionary()
 
+    def remembers(self, environment: Environment) -> bool:
+        """Did it have a browser here?"""
+        return environment in self._worlds
+
     async def browser(
         self,
         environment: Environment,
@@ -299,4 +303,5 @@ def _address(url: str) -> str:
 
 
 def make() -> FunctionTool:
-    return tool(BrowserTool().browser)
+    browser = BrowserTool()
+    return tool(browser.browser, browser.remembers)
