@@ -28,9 +28,9 @@ from trellis.scaffolds.episode import Episode
 from trellis.scaffolds.scaffold import Scaffold
 from trellis.trajectories.differences import Difference, differences, shown
 from trellis.trajectories.log import Event, LogError
-from trellis.trajectories.recorded import ASKS, Recorded
+from trellis.trajectories.recorded import ASKS, GRADER, Recorded
 from trellis.trajectories.recorder import Asked, ReplayMismatch, Request, Source
-from trellis.trajectories.trajectory import GRADER, Trajectory
+from trellis.trajectories.trajectory import Trajectory
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
     shutil.copy(OURS / "small.py", pytester.path)
     shutil.copytree(OURS / "trajectories", pytester.path / "trajectories")
     pytester.makeini(
-        "[pytest]\nasyncio_default_fixture_loop_scope = function\naddopts = -p no:cacheprovider -p no:hypothesispytest\n"
+        "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
+        "addopts = -p no:cacheprovider -p no:hypothesispytest\n"
     )
     return pytester
 
