@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from trellis.environments.bytestreams import ByteStream
+from trellis.environments.channel_changes import Changes
 from trellis.environments.channel_process import ChannelProcess
 from trellis.environments.channel_shell import Shells
 from trellis.environments.environment import (
     DEFAULT_TIMEOUT_S,
+    ChangedFiles,
     EnvironmentFault,
     EnvironmentSpec,
     ExecResult,
@@ -76,6 +78,8 @@ class Channel:
         self._streams: dict[int, ByteStream] = {}
         self._dead: str | None = None
         self._closing = False
+        self.written = 0
+        """How often the guest was told anything."""
         self.on_event: OnEvent = ignore
         """Is told what happens in this world without having been asked for."""
         self.on_stream: OnStream = refuse_stream
@@ -104,6 +108,7 @@ class Channel:
         return number, answer
 
     def _write(self, header: Mapping[str, Any], payload: bytes) -> None:
+        self.written += 1
         encoded = json.dumps(header).encode()
         self._writer.write(FRAME.pack(len(encoded), len(payload)) + encoded + payload)
 
@@ -225,6 +230,7 @@ class ChannelEnvironment:
         self.shell_state_of_snapshot: Mapping[str, str] = {}
         """What shells that are opened here go on with, by name."""
         self._shells = Shells(channel)
+        self._changes = Changes(channel)
 
     async def greet(
         self,
@@ -344,6 +350,9 @@ class ChannelEnvironment:
 
     async def write_file(self, path: str, data: bytes) -> None:
         await _about(path, self.channel.request("write_file", path=path, payload=data))
+
+    async def changed_files(self) -> ChangedFiles | None:
+        return await self._changes.take()
 
 
 def snapshot_data(snapshot: Snapshot, kind: str) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 Kind = Literal["auto", "sandbox", "docker", "local"]
 
@@ -165,6 +165,35 @@ class Changes:
     """What `git apply` needs to make the snapshot's workdir this one: text, binary files, modes and symlinks."""
     left_out: tuple[str, ...] = ()
     """What is not in the patch although it changed, one line each ("model.bin: too large for a patch")."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedFile:
+    """A file of the workdir that changed; links and pipes are files, folders are not."""
+
+    path: str
+    """Relative to the workdir; bytes that are not UTF-8 are lone surrogates."""
+    kind: Literal["added", "modified", "deleted"]
+    mode: int
+    """Type and permissions, as `stat` gives them; of what was deleted, those that it had."""
+    size: int
+    """Bytes; of what was deleted, those that it had."""
+    sha256: str
+    """Of its content, or of where a link leads; "" where it was deleted, could not be read, or is very large."""
+    text: bytes | None = None
+    """The content, if it is UTF-8 text of moderate size."""
+    before: bytes | None = None
+    """The content that it had when changes began to be followed, with its first change, where that was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedFiles:
+    """What changed in the workdir since it was last looked at."""
+
+    files: tuple[ChangedFile, ...] = ()
+    """Sorted by path."""
+    more: int = 0
+    """How many changed besides: there are too many to be told."""
 
 
 class Shell(Protocol):
@@ -331,6 +360,23 @@ class Environment(Protocol):
 
     async def close(self) -> None:
         """Leaves no process, mount, container or file. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class TellsChanges(Protocol):
+    """An environment that can tell which files change in its workdir, cheaply enough to be asked after every use."""
+
+    async def changed_files(self) -> ChangedFiles | None:
+        """What changed since this was last asked; the first time, nothing. What is in folders that tools keep for
+        themselves (`.git`, `node_modules`, `__pycache__`, ...) is not told.
+
+        None: it cannot be followed, because there is too much in it. That is final, and was told once as the event
+        `changes.not_followed`.
+
+        Raises:
+            EnvironmentFault: the world is gone.
+        """
         ...
 
 

@@ -83,6 +83,7 @@ class Attempt:
             approve=self._run.approvals.of(cell.key),
             toolsets=cell.toolsets(),
             source=fork.source(cell.epoch) if fork else None,
+            record_changes=self._run.experiment.record_changes,
         ) as episode:
             outcome, limit = await solve(cell.agent.scaffold(planned.benchmark), episode)
             submission = await episode.finish()

@@ -193,6 +193,8 @@ class Experiment(_Settings):
     """The same for all agents."""
     approval: tuple[Rule, ...] = ()
     """Tables `[[approval]]`: which tool calls are allowed, denied or asked about; the first that matches counts."""
+    record_changes: bool = True
+    """Which files each tool call changed is recorded in the trajectory, with their text."""
     jobs: int | None = Field(default=None, ge=1)
     """Episodes at a time; default: one per processor."""
     starts: int | None = Field(default=None, ge=1)

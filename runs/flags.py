@@ -43,6 +43,8 @@ _RERUN = (
                  help="Keep replies, and answer what was asked before from them. Without a folder it goes last."),
     click.option("--approve", "approval", multiple=True, metavar="TOOL[:PATTERN]=ACTION",
                  help="Allow, deny or ask about tool calls; globs; the first that matches counts."),
+    click.option("--record-changes/--no-record-changes", default=None,
+                 help="Record which files each tool call changed. [they are]"),
     click.option("--judge", metavar="NAME", help="Model that judges answers. [the benchmark's]"),
     click.option("--retries", type=click.IntRange(0), help="How often a fault is retried. [2]"),
     runs_dir,
@@ -108,7 +110,8 @@ def task_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
 def overrides(flags: Mapping[str, Any]) -> dict[str, Any]:
     """What flags say of the run as a whole; also on top of an experiment file."""
     plain = _given(flags, name="name", epochs="epochs", seed="seed", jobs="jobs", judge="judge", retries="retries",
-                   starts="starts", warm="warm", max_cost_usd="max_cost_usd")  # fmt: skip
+                   starts="starts", warm="warm", max_cost_usd="max_cost_usd",
+                   record_changes="record_changes")  # fmt: skip
     budget = _given(flags, max_steps="steps", max_tokens="tokens", max_time="time_s", max_episode_cost_usd="cost_usd")
     environment = {**parse_options(flags["environment_options"], "-E"), **_given(flags, kind="kind")}
     if flags["cache"] is not None:

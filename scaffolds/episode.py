@@ -21,6 +21,7 @@ from trellis.models.model import GenerateConfig, Model, Reply, TokenCount, ToolS
 from trellis.scaffolds.approval import Approve, Decision
 from trellis.scaffolds.asking import ContextFull, Models, Window, same_limit, spent
 from trellis.scaffolds.budget import Budget, LimitReached
+from trellis.scaffolds.changes import FollowedFiles
 from trellis.scaffolds.task import Submission, Task, submission_from_json, submission_to_json
 from trellis.scaffolds.world import World, WorldSnapshot, no_environment, recorded_snapshots
 from trellis.tools.tool import Tool, ToolOfSet, Toolset
@@ -46,6 +47,7 @@ class _Shared:
     """By name; worlds share it."""
     has_world: bool
     approve: Approve | None = None
+    record_changes: bool = True
     worlds: list[World] = field(default_factory=list)
     branches: set[str] = field(default_factory=set)
     submitted: Submission | None = None
@@ -70,6 +72,8 @@ class Episode:
         self._world = world
         self._used = 0
         self._handed_in: Submission | None = None
+        followed = shared.has_world and shared.record_changes
+        self._files = FollowedFiles(shared.recorder.blobs, shared.recorder.log.redact) if followed else None
         shared.worlds.append(world)
 
     @classmethod
@@ -91,13 +95,15 @@ class Episode:
         approve: Approve | None = None,
         toolsets: Sequence[Toolset] = (),
         source: Source | None = None,
+        record_changes: bool = True,
     ) -> AsyncIterator[Episode]:
         """Open an episode over `folder/trajectory.jsonl`, or re-open it: recorded effects then answer from the log.
         What it does not hold, `source` may answer (a fork, a replay). Without a folder nothing is written.
 
         `header["episode"]` identifies the episode and must be the same when it is re-opened. `models` go by role
         ("main", "judge", ...). What the `toolsets` offer comes after the `tools`. `approve` decides on every tool call
-        before it is made; without it all are made. On exit every world of the episode is closed.
+        before it is made; without it all are made. With `record_changes`, which files a call changed is recorded with
+        its result, where the environment tells it. On exit every world of the episode is closed.
 
         Raises:
             LogError: the log is damaged, in use, or another episode's.
@@ -117,9 +123,8 @@ class Episode:
 
         by_name = {tool.spec.name: tool for tool in tools}
         world = World("main", by_name, start if environment else no_environment, recorder)
-        shared = _Shared(
-            recorder, Models(models, seed, recorder, source), collect, by_name, environment is not None, approve
-        )
+        asked = Models(models, seed, recorder, source)
+        shared = _Shared(recorder, asked, collect, by_name, environment is not None, approve, record_changes)
         episode = cls("main", task, tools, budget, shared, world)
         async with AsyncExitStack() as leaving:  # all of it is done, whatever fails
             leaving.callback(recorder.close)
@@ -182,8 +187,12 @@ class Episode:
                     "result": part_to_json(ToolResult(call.id, call.name, (Text(refusal),), True)),
                     "handed_in": None,
                 }
+            environment = await self._world.environment()
+            if self._files:
+                await self._files.begin(environment)
             result, output = await self._world.perform(call)
-            return {"result": part_to_json(result, recorder.blobs.store), "handed_in": output.answer}
+            changed = await self._files.taken(environment) if self._files else {}
+            return {"result": part_to_json(result, recorder.blobs.store), "handed_in": output.answer, **changed}
 
         answered, from_log = await recorder.effect("act", self.name, request, answer)
         result = part_from_json(answered["result"], recorder.blobs.load)

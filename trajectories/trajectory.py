@@ -37,7 +37,10 @@ class Act:
     handed_in: str | None = None
     """The answer, where this call submitted the work."""
     changes: Sequence[Mapping[str, Any]] = ()
-    """The files that it changed, where that was recorded."""
+    """The files that it changed, where that was recorded: `path`, `kind` (added, modified, deleted), `mode`, `size`,
+    `sha256`, `text` (its content is kept as the blob `sha256`). See files.py."""
+    more_changes: int = 0
+    """How many more it changed: too many to be listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ class Branch:
     opening: list[int] = field(default_factory=list)
     """`seq` of acts and notes before its first step."""
     acts: list[int] = field(default_factory=list)
-    """`seq` of all its acts, in order."""
+    """`seq` of all its acts, in order. `position` counts those of them that `Trajectory.performed` gives."""
 
 
 @dataclass(slots=True)
@@ -135,6 +138,9 @@ class Trajectory:
         self._last: dict[str, _Ask] = {}
         self._ended: dict[int, int] = {}
         self._named: dict[str, int] = {}
+        self._decided: dict[str, int] = {}
+        """The decision on a branch's next act."""
+        self._decision_on: dict[int, int] = {}
         self._seen = 0
         if not len(self.file) or self.file.entries[0].kind != "header":
             self.file.close()
@@ -212,8 +218,14 @@ class Trajectory:
         answer = unpack(ended["answer"], self.blobs.load)
         result = part_from_json(answer["result"], self.blobs.load)
         assert isinstance(result, ToolResult)
-        changes = answer.get("changes", ())
-        return Act(seq, begun["branch"], call, result, begun["at"], ended["at"], answer["handed_in"], changes)
+        return Act(
+            seq, begun["branch"], call, result, begun["at"], ended["at"], answer["handed_in"],
+            answer.get("changes", ()), answer.get("more_changes", 0),
+        )  # fmt: skip
+
+    def performed(self, branch: str) -> list[int]:
+        """`seq` of the acts of a branch that were done in its world: none that was denied or cut off."""
+        return [seq for seq in self.branches[branch].acts if seq in self._ended and not self._denied(seq)]
 
     def note(self, seq: int) -> Note:
         event = self.file.event(seq)
@@ -261,9 +273,18 @@ class Trajectory:
             elif entry.kind != "header":
                 if entry.kind == "act.begun":
                     branch.acts.append(seq)
+                    if entry.branch in self._decided:
+                        self._decision_on[seq] = self._decided.pop(entry.branch)
+                elif entry.kind == "approval.begun":
+                    self._decided[entry.branch] = seq
                 ask = self._last.get(entry.branch)
                 (ask.inner if ask else branch.opening).append(seq)
         self._seen = len(entries)
+
+    def _denied(self, seq: int) -> bool:
+        decision = self._decision_on.get(seq)
+        answer = None if decision is None else self.note(decision).data["answer"]
+        return answer is not None and not answer["allowed"]
 
     def _ask(self, seq: int, branch: Branch, kind: str) -> None:
         judged = branch.name == GRADER

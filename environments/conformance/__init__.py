@@ -7,6 +7,7 @@ pytest and pytest-asyncio are needed. Tests that leave nothing behind share the 
 """
 
 from trellis.environments.conformance.base import Base
+from trellis.environments.conformance.changes import FilesThatChange
 from trellis.environments.conformance.commands import Commands
 from trellis.environments.conformance.files import FilesInAndOut
 from trellis.environments.conformance.interactive import Interactive
@@ -17,5 +18,5 @@ from trellis.environments.conformance.worlds import Worlds
 __all__ = ["EnvironmentConformance"]
 
 
-class EnvironmentConformance(Commands, Shells, Interactive, Processes, FilesInAndOut, Worlds, Base):
+class EnvironmentConformance(Commands, Shells, Interactive, Processes, FilesInAndOut, FilesThatChange, Worlds, Base):
     """Inherit, set `spec`, run pytest."""

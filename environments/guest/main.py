@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from trellis.environments.guest.bash import SCRIPT_FD, Shell
 from trellis.environments.guest.bytestreams import ByteStream
+from trellis.environments.guest.following import Following, TooMuch
 from trellis.environments.guest.launcher import Launcher
 from trellis.environments.guest.pause import Pause, signal_all
 from trellis.environments.guest.portal import Portal
@@ -110,6 +111,7 @@ class Guest:
         self._portal = Portal(self.loop, self.offer_stream)
         self._pause = Pause(self.loop, self.launcher, self._shells)
         self._held: list[tuple[dict[str, Any], bytes]] = []
+        self._following: Following | None = None
         self.loop.watch(channel.source, self._receive)
 
     def run(self) -> NoReturn:
@@ -360,6 +362,18 @@ class Guest:
         with open(fd, "wb") as file:
             file.write(data)
         answer({})
+
+    def _op_changed_files(self, _: int, answer: Answer, __: bytes) -> None:
+        """What changed in the workdir since this was last asked; see following.py. After `too_much` it begins anew."""
+        following = self._following or Following(self.workdir)
+        try:
+            files, more, texts = following.look()
+        except TooMuch as why:
+            self._following = None
+            answer({"too_much": str(why)})
+            return
+        self._following = following
+        answer({"files": files, "more": more}, texts)
 
     def _op_freeze(self, _: int, answer: Answer, __: bytes, *, aside: bool = False) -> None:
         """Stop all, and answer when they have stopped: whoever captures files now must not be raced. What the host asks

@@ -11,7 +11,7 @@ from importlib import resources
 
 PARTS = (
     "seccomp", "processes", "supervisor", "streams", "bytestreams", "portal", "launcher", "waiting", "terminal",
-    "shell_command", "shell_state", "bash", "pause", "main", "contained",
+    "shell_command", "shell_state", "bash", "pause", "following", "main", "contained",
 )  # fmt: skip
 
 # Packed: one argument of a program may have 128 KiB at most.
