@@ -17,6 +17,7 @@ COMMANDS = {
     "score": ("trellis.runs.commands_score:score", "Score a run again, from its stored submissions."),
     "replay": ("trellis.runs.commands_replay:replay", "Go through a trajectory again and say what is different."),
     "reprice": ("trellis.runs.commands_reprice:reprice", "Price a run's calls again, with other prices."),
+    "show": ("trellis.runs.commands_show:show", "Show an episode, or one step of it, as text."),
     "compare": ("trellis.runs.commands_compare:compare", "Compare agents: of finished runs, or on a benchmark."),
     "list": ("trellis.runs.commands_list:list_", "Show scaffolds, tools, models, benchmarks, tasks or runs."),
     "new": ("trellis.runs.commands_new:new", "Write a working scaffold, tool or benchmark, with its test."),

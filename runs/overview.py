@@ -1,0 +1,114 @@
+"""What an episode was and what it came to, from its trajectory and the results of its run where they are near."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trellis.models.model import Usage
+from trellis.runs import text
+from trellis.runs.errors import UsageError
+from trellis.runs.folder import RunFolder
+from trellis.runs.results import Result, total_usd
+from trellis.trajectories.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Overview:
+    path: Path
+    benchmark: str
+    task: str
+    agent: str
+    epoch: int | None
+    models: tuple[str, ...]
+    steps: int
+    acts: int
+    usage: Usage
+    cost_usd: float | None
+    """Of the agent's own calls; None where a price is unknown."""
+    time_s: float
+    """From the first event to the last, on the episode's clock."""
+    result: Result | None
+    """None: the episode has not ended, or its run is not near."""
+
+    @property
+    def name(self) -> str:
+        """ "mle:sample titanic · react · epoch 1"."""
+        epoch = "" if self.epoch is None else f" · epoch {self.epoch}"
+        return f"{' '.join(filter(None, (self.benchmark, self.task))) or self.path} · {self.agent or 'agent'}{epoch}"
+
+    @property
+    def outcome(self) -> str:
+        """ "completed, score 0.870 (success)"."""
+        if self.result is None:
+            return "no result"
+        if self.result.score is None:
+            return self.result.outcome
+        success = "success" if self.result.score.success else "no success"
+        return f"{self.result.outcome}, score {text.number(self.result.score.value)} ({success})"
+
+    @property
+    def totals(self) -> str:
+        """ "12 steps, 24 tool calls · 26.7k tokens · $0.00 · 6.5 s"."""
+        counts = f"{text.plural(self.steps, 'step')}, {text.plural(self.acts, 'tool call')}"
+        amounts = (f"{text.count(self.usage.total)} tokens", text.usd(self.cost_usd), text.seconds(self.time_s))
+        return " · ".join((counts, *amounts))
+
+    def to_json(self) -> dict[str, Any]:
+        score = self.result.score if self.result else None
+        return {
+            "trajectory": str(self.path),
+            "benchmark": self.benchmark,
+            "task": self.task,
+            "agent": self.agent,
+            "epoch": self.epoch,
+            "models": list(self.models),
+            "steps": self.steps,
+            "acts": self.acts,
+            "usage": self.usage.to_json(),
+            "cost_usd": self.cost_usd,
+            "time_s": round(self.time_s, 3),
+            "outcome": self.result.outcome if self.result else None,
+            "score": score and score.value,
+            "success": score and score.success,
+        }
+
+
+def overview(trajectory: Trajectory) -> Overview:
+    """Raises LogError: the trajectory is damaged."""
+    episode = trajectory.header.get("episode")
+    said: dict[str, Any] = episode if isinstance(episode, dict) else {}
+    models = trajectory.header.get("models")
+    usage, costs = Usage(), []
+    for step in trajectory.steps():
+        if step.reply is not None:
+            usage += step.reply.usage
+            costs.append(step.reply.cost_usd)
+    entries = trajectory.file.entries
+    return Overview(
+        path=trajectory.path,
+        benchmark=str(said.get("benchmark", "")),
+        task=str(said.get("task", "")),
+        agent=str(said.get("agent", "")),
+        epoch=said.get("epoch"),
+        models=tuple(map(str, models.values())) if isinstance(models, dict) else (),
+        steps=len(trajectory),
+        acts=sum(len(branch.acts) for branch in trajectory.branches.values()),
+        usage=usage,
+        cost_usd=total_usd(costs),
+        time_s=entries[-1].at - entries[0].at,
+        result=result_of(trajectory.path),
+    )
+
+
+def result_of(log: Path) -> Result | None:
+    """What became of the episode of this log, where it lies in its run's folder."""
+    folder = log.resolve().parent
+    if len(folder.parents) < 5:
+        return None
+    try:
+        run = RunFolder(folder.parents[4])
+        return next((found for found in run.results().values() if run.path / found.path == folder), None)
+    except UsageError:
+        return None
