@@ -9,19 +9,17 @@ recorded needs it: an episode that is answered wholly from its log starts no env
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NoReturn
 
 from trellis.environments.environment import Environment, EnvironmentFault, Snapshot
-from trellis.environments.store import store_folder
 from trellis.models.messages import Image, Text, ToolCall, ToolResult
 from trellis.tools.tool import Output, Remembers, Tool, ToolError, ToolOfSet
+from trellis.trajectories.normalise import compare_results
 from trellis.trajectories.recorded import unpack
 from trellis.trajectories.recorder import Recorder
 from trellis.trajectories.trajectory import Trajectory
@@ -219,14 +217,17 @@ class World:
         if isinstance(tool, ToolOfSet) and not tool.toolset.in_world:
             return  # what it did out there is done
         result, _ = await perform(self._tools, call, environment)
-        if differs(recorded, result):
+        why, comparison = compare_results(recorded, result, call)
+        if why:
             self._recorder.event(
                 "divergence", self.branch, call=call.id, tool=call.name, recorded=recorded.text, now=result.text
             )
-            line, was, is_now = first_difference(recorded.text, result.text)
+            if line := comparison.difference:
+                was, is_now = line.recorded[:SHOWN_CHARS], line.now[:SHOWN_CHARS]
+                why = f"line {line.line} was {was!r} and is {is_now!r}"
             raise Diverged(
                 f"the world of branch {self.branch} cannot be rebuilt: call {number + 1} of it ({call.name}, "
-                f"{call.id}) was answered differently this time; line {line} was {was!r} and is {is_now!r}"
+                f"{call.id}) was answered differently this time; {why}"
             )
 
     async def _capture(self, environment: Environment, position: int, *, checkpoint: bool = False) -> Snapshot | None:
@@ -270,25 +271,6 @@ def recorded_snapshots(log: Path) -> list[Snapshot]:
         seqs = [seq for seq, entry in enumerate(trajectory.file.entries) if entry.kind == "snapshot"]
         events = trajectory.file.events(seqs)
         return [Snapshot.from_json(unpack(event["snapshot"], trajectory.blobs.load)) for event in events]
-
-
-def differs(recorded: ToolResult, now: ToolResult) -> bool:
-    """Is this another observation?"""
-    return recorded.is_error != now.is_error or _places(recorded.text) != _places(now.text)
-
-
-def _places(text: str) -> str:
-    """Without the names of folders in which worlds lie: a world that is made again lies in another."""
-    return re.sub(rf"({re.escape(str(store_folder()))}/)[0-9a-f]{{8}}\b", r"\1*", text)
-
-
-def first_difference(recorded: str, now: str) -> tuple[int, str, str]:
-    """The first line, counted from 1, that differs, cut short, and how it reads in both."""
-    lines = zip_longest(recorded.splitlines(), now.splitlines(), fillvalue="")
-    number, (was, is_now) = next(
-        ((number, pair) for number, pair in enumerate(lines, 1) if pair[0] != pair[1]), (1, (recorded, now))
-    )
-    return number, was[:SHOWN_CHARS], is_now[:SHOWN_CHARS]
 
 
 def no_environment(_: Snapshot | None, __: str) -> Any:

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from trellis.environments.store import store_folder
+from trellis.models.messages import ToolCall, ToolResult
+
 SHOWN = 3
 """Examples of what a normaliser made equal."""
 
@@ -81,6 +84,12 @@ _LISTS = re.compile(
 """Calls whose lines come in an order that nothing promises."""
 
 
+def _place() -> Normaliser:
+    """Of a world on its machine: one that is made again lies elsewhere."""
+    folder = re.escape(str(store_folder()))
+    return Normaliser("place of the world", re.compile(rf"(?:{folder}|/var/tmp/trellis-\d{{1,10}})/[0-9a-f]{{8}}\b"))
+
+
 @dataclass(frozen=True, slots=True)
 class Forgiven:
     """What a normaliser made equal."""
@@ -116,12 +125,29 @@ class Comparison:
         return self.difference is None and not self.forgiven
 
 
+def text_of(call: ToolCall) -> str:
+    """A call as `compare` reads it."""
+    return " ".join(str(value) for value in call.arguments.values())
+
+
+def compare_results(recorded: ToolResult, now: ToolResult, call: ToolCall) -> tuple[str, Comparison]:
+    """Two results of the same call: in a few words what is different, empty where nothing is; and their texts. Whether
+    it failed, and its exit code, count as they are."""
+    comparison = compare(recorded.text, now.text, text_of(call))
+    codes = recorded.data.get("exit_code"), now.data.get("exit_code")
+    if recorded.is_error != now.is_error:
+        return "it succeeds now" if recorded.is_error else "it fails now", comparison
+    if codes[0] != codes[1]:
+        return f"exit code {codes[1]}, was {codes[0]}", comparison
+    return "" if comparison.equal else "another observation", comparison
+
+
 def compare(recorded: str, now: str, call: str = "") -> Comparison:
     """Two texts that came of the same call. `call` is its text (a command): some normalisers hang on it."""
     if recorded == now:
         return Comparison()
     was, is_now, forgiven = recorded, now, []
-    for normaliser in NORMALISERS:
+    for normaliser in (_place(), *NORMALISERS):
         if was == is_now:
             break
         if normaliser.applies(call):

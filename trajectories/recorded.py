@@ -14,7 +14,7 @@ from trellis.trajectories.log import Event
 
 ASKS = ("generate", "compact")
 """Effects that are calls of a model."""
-GRADER = "grader"
+MAIN, GRADER = "main", "grader"
 """The branch of a judge's calls."""
 RARE = ("tier", "retries", "throttles", "cached", "dropped")
 """Members of a reply that are written where they say something."""

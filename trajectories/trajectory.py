@@ -41,6 +41,8 @@ class Act:
     `sha256`, `text` (its content is kept as the blob `sha256`). See files.py."""
     more_changes: int = 0
     """How many more it changed: too many to be listed."""
+    followed: bool = False
+    """Is it recorded which files it changed? Where it is not, `changes` is empty whatever it did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,10 @@ class Trajectory:
         """The calls of a judge."""
         return (self._step(ask) for ask in self._judged[:])
 
+    def inner(self, number: int) -> list[int]:
+        """`seq` of the acts and notes that a step set off."""
+        return list(self._asks[number - 1].inner)
+
     def last_event(self, step: Step) -> int:
         """The `seq` of the last event that belongs to a step."""
         inner = [act.seq for act in step.acts] + [note.seq for note in step.notes]
@@ -220,7 +226,7 @@ class Trajectory:
         assert isinstance(result, ToolResult)
         return Act(
             seq, begun["branch"], call, result, begun["at"], ended["at"], answer["handed_in"],
-            answer.get("changes", ()), answer.get("more_changes", 0),
+            answer.get("changes", ()), answer.get("more_changes", 0), "changes" in answer,
         )  # fmt: skip
 
     def performed(self, branch: str) -> list[int]:

@@ -1,0 +1,153 @@
+"""`trellis replay`: recorded calls are made again in fresh worlds, and every difference is told."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Trellis = Callable[..., "Ran"]  # type: ignore[name-defined]  # noqa: F821
+Record = Callable[..., str]
+
+COMMANDS = Path(__file__).parent / "parts" / "commands.py"
+
+
+@pytest.fixture
+def record(trellis: Trellis, sums: str) -> Record:
+    """Runs commands as an episode, and names the run."""
+
+    def run(*first: str, forked: tuple[str, ...] = (), kind: str = "local", epochs: int = 1, limit: int = 1) -> str:
+        ran = trellis(
+            "run", f"{sums}:Sums:world", "--scaffold", f"{COMMANDS}:Commands", "--model", f"{sums}:Adder",
+            "-S", f"first={json.dumps(first)}", "-S", f"forked={json.dumps(forked)}", "--env", kind,
+            "--limit", str(limit), "--epochs", str(epochs), "--json",
+        )  # fmt: skip
+        assert ran.status == 0, ran.err
+        path: str = ran.document["run"]
+        return path
+
+    return run
+
+
+def calls(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Without the handing in at the end."""
+    (episode,) = document["episodes"]
+    return [call for call in episode["calls"] if call["tool"] != "submit" or call["branch"] != "main"]
+
+
+@pytest.mark.parametrize("kind", ["local", "sandbox"])
+def test_what_does_the_same_is_the_same(trellis: Trellis, record: Record, kind: str) -> None:
+    run = record("echo one > a; cat a", "cat gone", "exit 3", forked=("cat a; echo x >> steps.txt", "ls"), kind=kind)
+    ran = trellis("replay", run, "--json")
+    assert ran.status == 0, ran.out
+    made = calls(ran.document)
+    assert [call["verdict"] for call in made] == ["equal"] * 7
+    assert [call["branch"] for call in made] == ["main"] * 3 + ["main/fork-0"] * 2 + ["main/fork-1"] * 2
+    assert [call["tool"] for call in made][-2:] == ["shell", "submit"]
+    assert ran.document["tasks"] == [
+        {"task": "sum-0", "episodes": 1, "same": 1, "calls": 7, "exact": 1.0, "score": 1.0}
+    ]
+
+
+def test_what_no_program_has_in_its_hand_is_forgiven_and_shown(trellis: Trellis, record: Record) -> None:
+    run = record("date +%H:%M:%S.%N", "echo $$", "mktemp")
+    ran = trellis("replay", run)
+    assert ran.status == 0, ran.out
+    assert "3 normalised" in ran.out
+    for what in ("time: ", "pid: ", "temporary path: /tmp/tmp."):
+        assert what in ran.out
+    document = trellis("replay", run, "--json").document
+    assert document["tasks"][0]["exact"] == 1 / 4
+    assert document["tasks"][0]["score"] == 1.0
+
+
+RANDOM = "head -c 8 /dev/urandom | od -An -tx1"
+
+
+def test_the_first_difference_is_found_where_it_is(trellis: Trellis, record: Record) -> None:
+    run = record("echo before", RANDOM, "echo after")
+    ran = trellis("replay", run, "--json")
+    assert ran.status == 1
+    assert [call["verdict"] for call in calls(ran.document)] == ["equal", "different", "equal"]
+    wrong = calls(ran.document)[1]
+    assert (wrong["step"], wrong["why"], wrong["difference"]["line"]) == (2, "another observation", 1)
+    stopped = trellis("replay", run, "--stop-at-first", "--json")
+    assert len(calls(stopped.document)) == 2
+    shown = trellis("replay", run)
+    assert shown.status == 1
+    assert "1 different" in shown.out
+    assert "--- recorded" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("cat {outside}", "another observation"),
+        ("grep -q one {outside}", "exit code 1, was 0"),
+        ("cp {outside} copy", "other files"),
+    ],
+)
+def test_what_hangs_on_the_world_outside_differs(
+    trellis: Trellis, record: Record, tmp_path: Path, command: str, why: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("one\n")
+    run = record(command.format(outside=outside))
+    outside.write_text("two\n")
+    (call,) = calls(trellis("replay", run, "--json").document)
+    assert (call["verdict"], call["why"]) == ("different", why)
+    if why == "other files":
+        assert call["files"][0].startswith("copy: sha256 ")
+
+
+def test_what_is_handed_in_is_compared(trellis: Trellis, record: Record, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("x\n")
+    run = record("true", forked=(f"cp {outside} steps.txt",))
+    outside.write_text("x\nx\n")
+    made = calls(trellis("replay", run, "--json").document)
+    assert (made[-1]["tool"], made[-1]["verdict"], made[-1]["files"]) == ("submit", "different", ["steps"])
+
+
+def test_a_part_of_a_trajectory(trellis: Trellis, record: Record) -> None:
+    run = record("echo a > a", RANDOM, forked=("cat a", RANDOM))
+    assert trellis("replay", run, "--upto", "1").status == 0
+    assert trellis("replay", run, "--upto", "main:2").status == 1
+    made = calls(trellis("replay", run, "--branch", "main/fork-0", "--json").document)
+    assert {call["branch"] for call in made} == {"main", "main/fork-0"}
+    assert "has no branch 'side'" in trellis("replay", run, "--branch", "side").complaint
+
+
+def test_another_kind_of_world_is_said(trellis: Trellis, record: Record) -> None:
+    run = record("echo hello")
+    ran = trellis("replay", run, "--env", "sandbox")
+    assert ran.status == 0, ran.out
+    assert "recorded in local, replayed in sandbox" in ran.out
+
+
+def test_a_whole_run_has_a_score_for_each_task(trellis: Trellis, record: Record) -> None:
+    run = record("echo hello", RANDOM, epochs=2, limit=2)
+    ran = trellis("replay", run, "--json")
+    assert ran.status == 1
+    assert ran.document["tasks"] == [
+        {"task": f"sum-{i}", "episodes": 2, "same": 0, "calls": 6, "exact": 4 / 6, "score": 4 / 6} for i in range(2)
+    ]
+    assert [task["task"] for task in trellis("replay", run, "--tasks", "*-1", "--json").document["tasks"]] == ["sum-1"]
+    shown = trellis("replay", run)
+    assert "66.7%" in shown.out
+    assert "has no task 'gone'" in trellis("replay", run, "--tasks", "gone").complaint
+
+
+def test_hostile_output_does_not_steer_the_terminal(trellis: Trellis, record: Record) -> None:
+    run = record(f"printf '\\033]0;title\\007\\033[2J'; {RANDOM}")
+    shown = trellis("replay", run)
+    assert shown.status == 1
+    assert "\x1b" not in shown.out
+    assert "\x07" not in shown.out
+
+
+def test_flags_of_the_other_kind_of_replay_are_refused(trellis: Trellis, record: Record) -> None:
+    run = record("true")
+    assert trellis("replay", run, "-S", "x=1").complaint == "trellis: -S goes with --recorded"
+    assert trellis("replay", run, "--recorded", "--upto", "1").complaint == "trellis: --upto goes without --recorded"
