@@ -117,7 +117,8 @@ def _is_cancelled() -> bool:
 
 
 def _fault_text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {_one_line(error)}"
+    way_on = ". Begin the episode anew with: trellis resume RUN --afresh" if isinstance(error, Diverged) else ""
+    return f"{type(error).__name__}: {_one_line(error)}{way_on}"
 
 
 def _one_line(error: BaseException) -> str:

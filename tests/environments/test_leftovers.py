@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from trellis.environments import kinds, store
-from trellis.environments.environment import EnvironmentSpec, Files, Kind
+from trellis.environments.environment import EnvironmentSpec, Files, Kind, Snapshot
 from trellis.environments.sandbox.jail import ROOTS_AGENT_UID
 
 LABEL = f"test-{os.getpid()}"
 HOST = """
-import asyncio, sys
+import asyncio, json, sys
 from trellis.environments.environment import EnvironmentSpec
 
 async def main():
@@ -27,8 +27,8 @@ async def main():
     await world.exec("setsid bash -c 'exec -a " + sys.argv[3] + " sleep 600' & echo begun")
     shell = await world.open_shell()
     await shell.run("echo kept > file")
-    await world.snapshot()
-    print("ready", flush=True)
+    snapshot = await world.snapshot()
+    print(json.dumps(snapshot.to_json()), flush=True)
     await shell.run("exec -a " + sys.argv[3] + " sleep 600", timeout_s=900)
 
 asyncio.run(main())
@@ -64,7 +64,7 @@ async def test_a_killed_host_leaves_no_process_and_reap_no_file(kind: Kind) -> N
     host = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     assert host.stdout is not None
     with host.stdout:
-        assert await asyncio.to_thread(host.stdout.readline) == b"ready\n"
+        snapshot = Snapshot.from_json(json.loads(await asyncio.to_thread(host.stdout.readline)))
     for _ in range(100):
         if len(processes(marker)) >= 3:  # the daemon, the shell's command, and the host
             break
@@ -77,9 +77,24 @@ async def test_a_killed_host_leaves_no_process_and_reap_no_file(kind: Kind) -> N
         await asyncio.sleep(0.05)
     assert processes(marker) == []
     assert await kinds.reap(f"{LABEL}/other", dead_only=True) == 0
-    assert await kinds.reap(label, dead_only=True) >= 1
+
+    await kinds.reap(label, sparing=[snapshot])  # the world itself, where it has not gone already
+    assert await kinds.reap(label, sparing=[snapshot]) == 0
+    assert await snapshot.exists()
+    world = await EnvironmentSpec(kind=kind).start(label=f"{label}/on", snapshot=snapshot)
+    assert await world.read_file("file") == b"kept\n"
+    await world.write_file("file", b"changed")
+    again = await world.fork(snapshot)
+    assert await again.read_file("file") == b"kept\n"
+    await again.close()
+    await world.close()
+    assert await snapshot.exists()
+    assert await kinds.reap(label) >= 1
+    assert not await snapshot.exists()
     assert await kinds.reap(label) == 0
     assert folders(label) == []
+    if kind == "docker":
+        assert await containers_and_images(label) == 0
 
 
 async def test_close_and_reap_leave_nothing(kind: Kind) -> None:

@@ -1,14 +1,16 @@
 """Worlds: started lazily, forked, and rebuilt from the log after the process that held them is gone."""
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from trellis.environments.environment import Environment, EnvironmentSpec, Files
+from trellis.environments import store
+from trellis.environments.environment import Environment, EnvironmentFault, EnvironmentSpec, Files
 from trellis.models.messages import Text, ToolCall
+from trellis.scaffolds import world
 from trellis.scaffolds.episode import Budget, Episode
 from trellis.scaffolds.task import Submission, Task
 from trellis.scaffolds.world import Diverged
@@ -130,6 +132,77 @@ async def test_a_world_that_answers_differently_when_rebuilt_is_a_fault(tmp_path
     assert (divergence["branch"], divergence["recorded"], divergence["now"]) == ("main/b", "counted\n1", "counted\n2")
 
 
+def outside(folder: Path) -> tuple[str, Callable[[], int]]:
+    """A command that the world outside sees, and how often it did."""
+    counter = folder / "outside.txt"
+    return f"echo x >> {counter}", lambda: len(counter.read_text().splitlines())
+
+
+async def test_after_a_fault_worlds_go_on_from_their_snapshots(tmp_path: Path) -> None:
+    command, seen = outside(tmp_path)
+
+    async def work(opened: Episode, further: bool) -> str:
+        await shell(opened, f"{command}; echo root > a.txt")
+        async with opened.branch("b") as branch:
+            await shell(branch, "echo branch >> a.txt")
+            if not further:
+                raise EnvironmentFault("the world broke")
+            return await shell(branch, "cat a.txt") + await shell(opened, "cat a.txt")
+
+    with pytest.raises(EnvironmentFault, match="broke"):
+        async with episode(tmp_path / "e") as opened:
+            await work(opened, further=False)
+    assert list(store.labelled("test/world", dead_only=False))  # kept for whoever goes on
+    async with episode(tmp_path / "e") as opened:
+        assert await work(opened, further=True) == "root\nbranchroot"
+    assert seen() == 1
+    assert list(store.labelled("test/world", dead_only=False)) == []
+
+    async with episode(tmp_path / "e") as opened:  # it came to its end, so they are gone, and made again if need be
+        assert await work(opened, further=True) == "root\nbranchroot"
+        await shell(opened, "true")
+    assert seen() == 2
+
+
+@pytest.mark.parametrize("running", ["", "sleep 100 > /dev/null 2>&1 &"])
+async def test_a_long_episode_goes_on_from_its_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: str
+) -> None:
+    monkeypatch.setattr(world, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(world, "CHECKPOINT_SHARE", 0)
+    command, seen = outside(tmp_path)
+
+    async def work(opened: Episode, calls: int, broken: bool = False) -> str:
+        await shell(opened, f"mkdir d; cd d; X=0; {running}")
+        for _ in range(calls):
+            await shell(opened, f"{command}; X=$((X + 1)); echo $X >> n.txt")
+        if broken:
+            raise EnvironmentFault("the world broke")
+        return await shell(opened, "pwd | grep -o '[^/]*$'; echo $(cat n.txt)")
+
+    with pytest.raises(EnvironmentFault, match="broke"):
+        async with episode(tmp_path / "e") as opened:
+            await work(opened, calls=3, broken=True)
+    kept = list(store.labelled("test/world", dead_only=False))
+    assert len(kept) == (0 if running else 1)  # the others went when it came; and what runs is in none
+    async with episode(tmp_path / "e") as opened:
+        assert await work(opened, calls=4) == "d\n1 2 3 4"
+    assert seen() == (7 if running else 4)
+
+
+async def test_what_only_a_tool_knows_is_in_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "CHECKPOINT_S", 0.0)
+    async with episode(tmp_path) as opened:
+        await opened.use("edit", command="create", path="a.txt", file_text="one")
+        await shell(opened, "cat a.txt")
+    assert "snapshot" not in started(tmp_path)
+    async with episode(tmp_path) as opened:
+        await opened.use("edit", command="create", path="a.txt", file_text="one")
+        await shell(opened, "cat a.txt")
+        await opened.use("edit", command="undo", path="a.txt")
+        assert await shell(opened, "ls") == "setup.txt"
+
+
 async def test_the_models_mistakes_become_results(tmp_path: Path) -> None:
     async with episode(tmp_path) as opened:
         for call, expected in [
@@ -153,8 +226,6 @@ async def test_files_of_the_task_are_in_every_world(tmp_path: Path) -> None:
 
 
 async def test_setup_that_fails_is_a_fault(tmp_path: Path) -> None:
-    from trellis.environments.environment import EnvironmentFault
-
     spec = EnvironmentSpec(kind="local", setup="echo no such thing >&2; exit 3")
     async with episode(tmp_path, spec) as opened:
         with pytest.raises(EnvironmentFault, match="no such thing"):

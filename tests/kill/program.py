@@ -1,0 +1,128 @@
+"""The program that is killed: the command line of Trellis, in a fork of this process for each line of standard input.
+
+A line is JSON: `argv`, `cwd`, and how the fork ends: `at` the how-many-th boundary it kills itself (SIGKILL, the whole
+process) on `side` "before", "torn" (half of it is written) or "after"; or it is killed `after_s` seconds. A boundary is
+an event of a log, a stored submission or a line of results. With `checkpoints` every call of a tool is followed by a
+snapshot. The answer is a line of JSON: `status` (negative: the signal) and `boundaries`, how many there were.
+
+A fork costs milliseconds where another interpreter would cost a second, and dies as thoroughly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from parts import Post  # type: ignore[import-not-found]
+
+from trellis.environments.environment import EnvironmentSpec  # noqa: F401  (what is imported now, forks need not)
+from trellis.environments.sandbox import world as _sandbox  # noqa: F401
+from trellis.runs import attempt, cli, commands_run, conduct, results  # noqa: F401
+from trellis.runs.plan import Cell
+from trellis.scaffolds import best_of_n, react, world  # noqa: F401
+from trellis.scaffolds.tree import repository, search  # noqa: F401
+from trellis.trajectories import recorder
+from trellis.trajectories.log import Log
+
+
+class Boundaries:
+    """Counts what is written, and ends the process at one of them."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self._order = order
+        self._file = Path(order["cwd"], "boundaries")
+        self._count = 0
+
+    def cross(self, write: Callable[[], Any], half: Callable[[], None]) -> Any:
+        self._count += 1
+        self._file.write_text(str(self._count))
+        side = self._order.get("side") if self._count == self._order.get("at") else None
+        if side == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if side == "torn":
+            half()
+            os.kill(os.getpid(), signal.SIGKILL)
+        written = write()
+        if side == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return written
+
+
+def instrument(order: dict[str, Any]) -> None:
+    boundaries = Boundaries(order)
+
+    def tear(path: Path, text: str) -> None:
+        with path.open("a") as file:
+            file.write(text)
+
+    class KillingLog(Log):
+        def append(self, kind: str, branch: str, at: float, **data: Any) -> int:
+            write = super().append
+            seq: int = boundaries.cross(
+                lambda: write(kind, branch, at, **data), lambda: tear(self.path, '{"seq":12,"at":1.0,"branch":"ma')
+            )
+            return seq
+
+    store, append = attempt.store_submission, results.append
+
+    def kept(folder: Path, *rest: Any) -> None:
+        boundaries.cross(lambda: store(folder, *rest), lambda: tear(folder / ".submission.json", "{"))
+
+    def appended(path: Path, result: results.Result) -> None:
+        boundaries.cross(lambda: append(path, result), lambda: tear(path, '{"benchmark": "sma'))
+
+    recorder.Log, attempt.store_submission, results.append = KillingLog, kept, appended  # type: ignore
+    Cell.toolsets = lambda self: [Post()] if order.get("post") else []  # type: ignore
+    if order.get("checkpoints"):
+        world.CHECKPOINT_S, world.CHECKPOINT_SHARE = 0.0, 0
+
+
+def carry_out(order: dict[str, Any]) -> int:
+    """In the fork."""
+    os.setsid()
+    os.chdir(order["cwd"])
+    os.environ.update(order["environ"])
+    out = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(out, stream)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    instrument(order)
+    try:
+        return cli.invoke(order["argv"])
+    except BaseException:
+        traceback.print_exc()
+        return 70
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def main() -> None:
+    for line in sys.stdin:
+        order = json.loads(line)
+        began = time.monotonic()
+        pid = os.fork()
+        if not pid:
+            os._exit(carry_out(order))
+        if after_s := order.get("after_s"):
+            time.sleep(after_s)
+            os.kill(pid, signal.SIGKILL)  # a zombie, if it has ended before
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        count = Path(order["cwd"], "boundaries")
+        boundaries = int(count.read_text() or 0) if count.exists() else 0
+        count.unlink(missing_ok=True)
+        answer = {"status": status, "boundaries": boundaries, "took_s": time.monotonic() - began}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

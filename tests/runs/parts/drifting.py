@@ -1,0 +1,25 @@
+"""An agent whose world answers differently each time, and breaks once: it cannot be rebuilt."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import ClassVar
+
+from trellis.environments.environment import EnvironmentFault
+from trellis.models.messages import user
+from trellis.scaffolds.episode import Episode
+from trellis.scaffolds.scaffold import ScaffoldOptions
+
+
+class Drifting(ScaffoldOptions):
+    name: ClassVar[str] = "drifting"
+
+    async def solve(self, episode: Episode) -> None:
+        drift, broken = Path(os.environ["DRIFT"]), Path(os.environ["DRIFT"] + ".broken")
+        await episode.generate([user(*episode.task.prompt)])
+        await episode.use("shell", command=f"echo x >> {drift}; wc -l < {drift}")
+        if not broken.exists():
+            broken.touch()
+            raise EnvironmentFault("the world broke")
+        await episode.submit((await episode.use("shell", command="echo 10")).text)
