@@ -89,7 +89,7 @@ class ToolResult:
 Part: TypeAlias = Text | Image | Audio | Video | Document | Reasoning | ToolCall | ToolResult
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Message:
     role: Role
     parts: tuple[Part, ...]

@@ -28,6 +28,9 @@ from trellis.scaffolds.episode import Episode, LimitReached, Refused
 from trellis.scaffolds.scaffold import Scaffold
 from trellis.scaffolds.task import Submission, submission_from_json, submission_to_json
 from trellis.trajectories.blobs import Blobs
+from trellis.trajectories.disk import replacing
+from trellis.trajectories.durability import Storage
+from trellis.trajectories.log import StorageFault
 from trellis.trajectories.redaction import Redaction
 
 
@@ -43,6 +46,8 @@ class RunContext:
     provenance: Mapping[str, Any]
     """Versions and commit, for the header of every trajectory."""
     approvals: Approvals
+    storage: Storage
+    """How logs are kept."""
 
 
 class Attempt:
@@ -84,18 +89,19 @@ class Attempt:
             toolsets=cell.toolsets(),
             source=fork.source(cell.epoch) if fork else None,
             record_changes=self._run.experiment.record_changes,
+            storage=self._run.storage,
         ) as episode:
             outcome, limit = await solve(cell.agent.scaffold(planned.benchmark), episode)
             submission = await episode.finish()
             spent = {"time_s": round(self.budget.worked_s, 3), "wall_s": round(self.budget.clock(), 3)}
-            store_submission(folder, submission)
+            store_submission(folder, submission, self._run.storage)
             grader = EpisodeGrader(episode, self._run.experiment.environment.of, label, self._run.pool.start)
             try:
                 score = await planned.benchmark.score(cell.task, submission, grader)
             finally:
                 self._judge = (grader.judge_usage, grader.judge_cost_usd, grader.calls)
                 await grader.close()
-        return self.result(outcome, limit=limit, score=finite(score), **spent)
+        return self.result(outcome, limit=limit, score=finite(score), head=episode.head, **spent)
 
     def result(self, outcome: Outcome, **more: Any) -> Result:
         """A result with what is known so far."""
@@ -152,12 +158,21 @@ async def solve(scaffold: Scaffold, episode: Episode) -> tuple[Outcome, str]:
     return "completed", ""
 
 
-def store_submission(folder: Path, submission: Submission) -> None:
-    """Keep what was handed in, so that it can be scored again: `submission.json`, its files beside it as blobs."""
-    content = submission_to_json(submission, Blobs(folder / "blobs").store)
-    draft = folder / ".submission.json"
-    draft.write_text(Redaction()(json.dumps(content, indent=1)), "utf-8")
-    draft.replace(folder / "submission.json")
+def store_submission(folder: Path, submission: Submission, storage: Storage) -> None:
+    """Keep what was handed in, so that it can be scored again: `submission.json`, its files beside it as blobs.
+
+    Raises:
+        StorageFault: the disk refuses.
+    """
+    redact, path = Redaction(), folder / "submission.json"
+    blobs = Blobs(folder / "blobs", redact, storage)
+    content = submission_to_json(submission, blobs.store)
+    try:
+        blobs.sync()
+        with replacing(path) as draft:
+            draft.write(redact(json.dumps(content, indent=1)).encode())
+    except OSError as error:
+        raise StorageFault(path, error) from None
 
 
 def load_submission(folder: Path) -> Submission:

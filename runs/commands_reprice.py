@@ -78,5 +78,5 @@ def _write_summary(folder: RunFolder) -> None:
         expected = None
     benchmarks = {choice.label: make_benchmark(choice) for choice in experiment.benchmarks}
     summary = summarize(in_order(experiment, folder.results().values()), benchmarks, expected)
-    path.write_text(json.dumps(summary.to_json(), indent=1) + "\n", "utf-8")
+    folder.write(path.name, json.dumps(summary.to_json(), indent=1) + "\n")
     write_report(folder, summary)

@@ -42,6 +42,7 @@ def run(what: str, **flags: Any) -> int:
 @click.argument("run", metavar="RUN")
 @click.option("--jobs", type=click.IntRange(1), help="Episodes at a time.")
 @click.option("--max-cost-usd", type=click.FloatRange(0, min_open=True), help="A new cost cap for the whole run.")
+@click.option("--fsync", is_flag=True, default=None, help="From now on, wait for the disk before a result is used.")
 @click.option(
     "--afresh",
     is_flag=True,
@@ -49,13 +50,13 @@ def run(what: str, **flags: Any) -> int:
 )
 @runs_dir
 @as_json
-def resume(run: str, jobs: int | None, max_cost_usd: float | None, afresh: bool, runs_dir: Path, as_json: bool) -> int:
+def resume(run: str, afresh: bool, runs_dir: Path, as_json: bool, **changes: Any) -> int:
     """Finish a run: every episode without a final outcome goes on from its log.
 
     RUN is the folder of a run, or the end of its name. Episodes that ended in a fault are tried again.
     """
     folder = find(run, runs_dir)
-    changed = {name: value for name, value in (("jobs", jobs), ("max_cost_usd", max_cost_usd)) if value is not None}
+    changed = {name: value for name, value in changes.items() if value is not None}
     experiment = folder.experiment().model_copy(update=changed)
     return show(conduct.resume(folder, make_plan(experiment), afresh=afresh, quiet=as_json), as_json=as_json)
 

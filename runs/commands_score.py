@@ -21,6 +21,7 @@ from trellis.runs.plan import Cell, Plan, make_plan
 from trellis.runs.results import Result, finite
 from trellis.scaffolds.budget import Budget
 from trellis.scaffolds.episode import Episode
+from trellis.trajectories.log import LogError
 
 
 @click.command()
@@ -34,8 +35,12 @@ def score(run: str, runs_dir: Path, as_json: bool) -> int:
     """
     folder = find(run, runs_dir)
     plan = make_plan(folder.experiment(), only_to_score=True)
-    with folder.locked():
-        faults = asyncio.run(_score_all(folder, plan))
+    try:
+        with folder.locked():
+            faults = asyncio.run(_score_all(folder, plan))
+    except LogError as error:
+        click.echo(error, err=True)
+        return 1
     for fault in faults:
         click.echo(fault, err=True)
     return show(Ended(folder, summary_of(folder, plan), int(bool(faults))), as_json=as_json)
@@ -79,6 +84,7 @@ async def _score_again(folder: RunFolder, plan: Plan, cell: Cell, result: Result
         label=label,
         environment=None,
         header={"episode": {**cell.key._asdict(), "seed": cell.seed, "scored": number}},
+        storage=folder.storage(fsync=plan.experiment.fsync),
     ) as episode:
         grader = EpisodeGrader(episode, plan.experiment.environment.of, label)
         try:

@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from trellis.models.human import Human
 from trellis.models.wrapper import innermost
 from trellis.runs.approval import Approvals, need_terminal
 from trellis.runs.attempt import RunContext
-from trellis.runs.errors import RunStopped
+from trellis.runs.errors import RunStopped, UsageError
 from trellis.runs.executor import Interrupted, Watcher, execute
 from trellis.runs.experiment import Experiment
 from trellis.runs.folder import RunFolder
@@ -30,6 +31,8 @@ from trellis.runs.summary import Summary, in_order, summarize
 from trellis.runs.waiting import BATCH_JOBS, only_wait, tell
 from trellis.runs.worlds import settle
 from trellis.scaffolds.world import recorded_snapshots
+from trellis.trajectories.disk import log_in
+from trellis.trajectories.log import LogError
 from trellis.trajectories.reading import tells_of
 
 
@@ -65,20 +68,25 @@ def resume(folder: RunFolder, plan: Plan, *, afresh: bool = False, quiet: bool =
     """Go on with a run; with `afresh`, begin the episodes anew whose worlds could not be rebuilt.
 
     Raises:
-        UsageError: another process works on it, or its world is not to be had any more.
+        UsageError: another process works on it, its world is not to be had any more, or a log is damaged.
     """
     need_terminal(plan.experiment.approval)
     with folder.locked():
         asyncio.run(settle(plan.experiment, plan))
         if afresh:
-            for log in _logs(folder, _unfinished(folder, plan)):
-                if tells_of(log, "divergence"):
-                    folder.set_aside(log)
+            with _telling_damage():
+                diverged = [log for log in _logs(folder, _unfinished(folder, plan)) if tells_of(log, "divergence")]
+            for log in diverged:
+                folder.set_aside(log)
     return go_on(folder, plan, quiet=quiet)
 
 
 def go_on(folder: RunFolder, plan: Plan, *, quiet: bool = False) -> Ended:
-    """Attempt every episode that has no final outcome yet. Raises UsageError: another process works on the run."""
+    """Attempt every episode that has no final outcome yet.
+
+    Raises:
+        UsageError: another process works on the run, or the log of an episode that is to go on is damaged.
+    """
     with folder.locked():
         before = folder.results()
         final = [before[key] for key in plan.keys if key in before and before[key].final]
@@ -91,8 +99,10 @@ def go_on(folder: RunFolder, plan: Plan, *, quiet: bool = False) -> Ended:
                 approvals = Approvals(plan.experiment.approval, folder.path, watcher.aside, turn)
                 for human in (model for model in map(innermost, plan.models) if isinstance(model, Human)):
                     human.share_terminal(watcher.aside, turn)
-                meter = _meter(folder, plan, final)
-                run = RunContext(folder, plan.experiment, meter, pool, provenance(), approvals)
+                with _telling_damage():
+                    meter = _meter(folder, plan, final)
+                storage = folder.storage(fsync=plan.experiment.fsync)
+                run = RunContext(folder, plan.experiment, meter, pool, provenance(), approvals, storage)
                 work = execute(cells, run, jobs=_jobs(plan), watcher=watcher)
                 asyncio.run(_leaving_nothing(work, folder, plan, pool, cells, watcher))
         except Interrupted:
@@ -107,7 +117,7 @@ def summary_of(folder: RunFolder, plan: Plan) -> Summary:
     """The summary of what has ended so far, in the order of the plan; also written as `summary.json`."""
     benchmarks = {label: planned.benchmark for label, planned in plan.benchmarks.items()}
     summary = summarize(in_order(plan.experiment, folder.results().values()), benchmarks, len(plan.cells))
-    (folder.path / "summary.json").write_text(json.dumps(summary.to_json(), indent=1) + "\n", "utf-8")
+    folder.write("summary.json", json.dumps(summary.to_json(), indent=1) + "\n")
     return summary
 
 
@@ -168,8 +178,7 @@ def _unfinished(folder: RunFolder, plan: Plan) -> list[Key]:
 
 def _logs(folder: RunFolder, keys: Iterable[Key]) -> list[Path]:
     """Those that there are."""
-    logs = [folder.path / folder.episode(key) / "trajectory.jsonl" for key in keys]
-    return [log for log in logs if log.exists()]
+    return [log for key in keys if (log := log_in(folder.path / folder.episode(key)))]
 
 
 def _meter(folder: RunFolder, plan: Plan, final: Sequence[Result]) -> Meter:
@@ -180,6 +189,16 @@ def _meter(folder: RunFolder, plan: Plan, final: Sequence[Result]) -> Meter:
     spent_usd = sum(result.paid_usd for result in final) + recorded_usd(logs)
     experiment = plan.experiment
     return Meter(experiment.max_cost_usd, spent_usd, must_price=experiment.budget.cost_usd is not None)
+
+
+@contextmanager
+def _telling_damage() -> Iterator[None]:
+    try:
+        yield
+    except LogError as error:
+        raise UsageError(
+            f"{error}; nothing was changed (to begin this episode anew, move its folder out of the run)"
+        ) from None
 
 
 def _pool(folder: RunFolder, experiment: Experiment) -> Pool:

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from trellis.runs.errors import RunStopped
 from trellis.runs.plan import Cell
 from trellis.runs.results import Result
 from trellis.scaffolds.world import Diverged
+from trellis.trajectories.log import LogError, StorageFault
 from trellis.trajectories.redaction import Redaction
 
 RETRYABLE = (EnvironmentFault, ModelFault, GraderFault)
@@ -62,7 +63,10 @@ async def execute(cells: Sequence[Cell], run: RunContext, *, jobs: int, watcher:
         while waiting:
             run.meter.check()
             result = await _see_through(waiting.popleft(), run, watcher)
-            run.folder.record(result)
+            try:
+                run.folder.record(result)
+            except StorageFault as fault:
+                raise RunStopped(str(fault)) from None
             watcher.ended(result)
 
     workers = [asyncio.create_task(work()) for _ in range(min(jobs, len(waiting)))]
@@ -90,10 +94,11 @@ async def _see_through(cell: Cell, run: RunContext, watcher: Watcher) -> Result:
             return replace(await attempt.run(), retries=retry)
         except BaseException as error:
             causes = list(leaves(error))
-            stop = next((e for e in causes if isinstance(e, ModelRequestError | RunStopped)), None)
+            stop = next((e for e in causes if isinstance(e, ModelRequestError | RunStopped | StorageFault)), None)
             if stop is not None or _is_cancelled():
                 cancelled = attempt.result("cancelled", retries=retry)
-                run.folder.record(cancelled)
+                with suppress(StorageFault):  # no line says the same to who resumes
+                    run.folder.record(cancelled)
                 watcher.ended(cancelled)
                 if stop is None:
                     raise
@@ -126,7 +131,10 @@ def _one_line(error: BaseException) -> str:
 
 
 def _keep_traceback(attempt: Attempt, run: RunContext, error: BaseException) -> None:
-    """A bug of the scaffold's, the benchmark's or ours: whoever mends it wants more than one line."""
+    """A bug of the scaffold's, the benchmark's or ours: whoever mends it wants more than one line. What is wrong with
+    a log is said in one."""
+    if all(isinstance(e, LogError) for e in leaves(error)):
+        return
     folder = run.folder.path / run.folder.episode(attempt.cell.key)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "fault.txt").write_text(Redaction()("".join(traceback.format_exception(error))), "utf-8")

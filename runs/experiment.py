@@ -206,6 +206,9 @@ class Experiment(_Settings):
     cache: bool | str = False
     """Keep replies of providers' models, and answer what was asked before in every respect from them: true in the
     user's own folder, a text names another."""
+    fsync: bool = False
+    """An effect's result is used only when the disk has it, so that it also survives a loss of power; otherwise, when
+    the operating system has it."""
     max_cost_usd: float | None = Field(default=None, gt=0)
     """The run stops, resumable, before the call that may exceed this."""
     retries: int = Field(default=2, ge=0)

@@ -8,24 +8,38 @@ from pathlib import Path
 
 from trellis.runs.errors import UsageError
 from trellis.runs.folder import RunFolder, find, safe_name
+from trellis.trajectories.disk import LOG, log_in
 from trellis.trajectories.log import LogError
 from trellis.trajectories.trajectory import Step, Trajectory
 
-LOGS = ("trajectory.jsonl", "trajectory.jsonl.zst")
-"""What a trajectory is called on disk: plain, or packed."""
 _SHOWN = 4
 """How many of the things that would be right are named."""
-
-
-def log_in(folder: Path) -> Path | None:
-    """The trajectory in an episode's folder."""
-    return next((folder / name for name in LOGS if (folder / name).is_file()), None)
 
 
 def episodes(run: RunFolder) -> list[Path]:
     """The trajectories of a run, sorted by benchmark, task, agent and epoch."""
     folders = sorted((run.path / "episodes").glob("*/*/*/*"), key=_in_order)
     return [log for folder in folders if (log := log_in(folder))]
+
+
+def logs_of(run: RunFolder) -> list[Path]:
+    """All its trajectories: of its episodes, and of those that were scored again."""
+    return [
+        log
+        for episode in episodes(run)
+        for folder in (episode.parent, *sorted(episode.parent.glob("scored-*")))
+        if (log := log_in(folder))
+    ]
+
+
+def find_logs(text: str, runs_dir: Path) -> tuple[RunFolder | None, list[Path]]:
+    """All trajectories of the run that `text` names, or else the one that it names. Raises UsageError."""
+    path = Path(text)
+    if not path.is_file() and log_in(path) is None:
+        with suppress(UsageError):
+            run = find(text, runs_dir)
+            return run, logs_of(run)
+    return None, [find_trajectory(text, runs_dir)]
 
 
 def find_trajectory(text: str, runs_dir: Path) -> Path:
@@ -120,7 +134,7 @@ def _split(text: str, runs_dir: Path) -> tuple[RunFolder, Sequence[str]]:
         except UsageError as error:
             problem = str(error) if end == len(parts) or parts[0] else problem
     raise UsageError(
-        f"{text} is no trajectory (a path to a {LOGS[0]}, an episode's folder, or RUN/TASK/AGENT/EPOCH): {problem}"
+        f"{text} is no trajectory (a path to a {LOG}, an episode's folder, or RUN/TASK/AGENT/EPOCH): {problem}"
     )
 
 

@@ -47,6 +47,7 @@ _RERUN = (
                  help="Record which files each tool call changed. [they are]"),
     click.option("--judge", metavar="NAME", help="Model that judges answers. [the benchmark's]"),
     click.option("--retries", type=click.IntRange(0), help="How often a fault is retried. [2]"),
+    click.option("--fsync", is_flag=True, default=None, help="Wait for the disk before a result is used."),
     runs_dir,
     as_json,
 )  # fmt: skip
@@ -110,8 +111,8 @@ def task_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
 def overrides(flags: Mapping[str, Any]) -> dict[str, Any]:
     """What flags say of the run as a whole; also on top of an experiment file."""
     plain = _given(flags, name="name", epochs="epochs", seed="seed", jobs="jobs", judge="judge", retries="retries",
-                   starts="starts", warm="warm", max_cost_usd="max_cost_usd",
-                   record_changes="record_changes")  # fmt: skip
+                   starts="starts", warm="warm", max_cost_usd="max_cost_usd", record_changes="record_changes",
+                   fsync="fsync")  # fmt: skip
     budget = _given(flags, max_steps="steps", max_tokens="tokens", max_time="time_s", max_episode_cost_usd="cost_usd")
     environment = {**parse_options(flags["environment_options"], "-E"), **_given(flags, kind="kind")}
     if flags["cache"] is not None:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -17,6 +18,9 @@ from trellis.runs import results
 from trellis.runs.errors import UsageError
 from trellis.runs.experiment import Experiment
 from trellis.runs.results import Key, Result
+from trellis.trajectories.disk import replacing
+from trellis.trajectories.durability import Storage
+from trellis.trajectories.log import StorageFault
 
 
 class RunFolder:
@@ -66,7 +70,27 @@ class RunFolder:
             raise UsageError(str(error)) from None
 
     def record(self, result: Result) -> None:
-        results.append(self.path / "results.jsonl", result)
+        """Raises StorageFault: the disk refuses."""
+        path = self.path / "results.jsonl"
+        try:
+            results.append(path, result)
+        except OSError as error:
+            raise StorageFault(path, error) from None
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file that can be made again at any time. Where the disk refuses, it stays as it was, and standard
+        error says so."""
+        path = self.path / name
+        try:
+            with replacing(path) as draft:
+                draft.write(text.encode())
+        except OSError as error:
+            print(StorageFault(path, error), file=sys.stderr)
+        return path
+
+    def storage(self, *, fsync: bool) -> Storage:
+        """How the logs of its episodes are kept."""
+        return Storage(fsync, self.path / "blobs")
 
     def episode(self, key: Key) -> Path:
         """The folder of an episode, relative to the run's."""
@@ -76,7 +100,7 @@ class RunFolder:
     def set_aside(self, log: Path) -> None:
         """Keep the log of an episode that is to begin anew beside the new one: `trajectory.1.jsonl`, and so on."""
         number = len(_set_aside(log.parent)) + 1
-        log.rename(log.with_name(f"trajectory.{number}.jsonl"))
+        log.rename(log.with_name(log.name.replace("trajectory", f"trajectory.{number}", 1)))
 
     def logs_set_aside(self, key: Key) -> list[Path]:
         """The logs that an episode had before it was begun anew."""
@@ -143,7 +167,7 @@ def safe_name(text: str, limit: int = 80) -> str:
 
 
 def _set_aside(folder: Path) -> list[Path]:
-    return sorted(folder.glob("trajectory.[0-9]*.jsonl"))
+    return sorted(folder.glob("trajectory.[0-9]*.jsonl*"))
 
 
 def _remove(path: Path) -> None:

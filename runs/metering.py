@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from trellis.models.model import GenerateConfig, Model, Priced, Reply, ToolSpec
 from trellis.models.wrapper import Wrapper, wrap
 from trellis.runs.errors import RunStopped
 from trellis.scaffolds.purse import CapReached, Purse
+from trellis.trajectories.log import read
 
 
 class Meter:
@@ -90,19 +91,14 @@ class Metered(Wrapper):
 
 
 def recorded_usd(logs: Iterable[Path]) -> float:
-    """What the model calls in these trajectories cost, as far as prices were known; a torn line counts nothing, and
-    neither does what came from a cache."""
+    """What the model calls in these trajectories cost, as far as prices were known; what came from a cache counts
+    nothing. A trajectory that is not there costs nothing. Raises LogError: one is damaged."""
     total = 0.0
     for log in logs:
-        if not log.exists():
-            continue
-        for line in log.read_bytes().splitlines():
-            if b'"generate.done"' in line or b'"compact.done"' in line:
-                try:
-                    event = json.loads(line)
-                except ValueError:
-                    continue
-                total += 0.0 if event.get("cached") else event.get("cost_usd") or 0.0
+        with suppress(FileNotFoundError):
+            for event in read(log):
+                if event["kind"] in ("generate.done", "compact.done") and not event.get("cached"):
+                    total += event.get("cost_usd") or 0.0
     return total
 
 

@@ -54,10 +54,10 @@ def replay(request: pytest.FixtureRequest) -> Replay:
 
     def run(path: str | Path, *, scaffold: str | type | None = None, S: Mapping[str, Any] | None = None) -> Replayed:
         from trellis.runs.errors import UsageError
-        from trellis.runs.finding import log_in
         from trellis.runs.regression import Variant, rerecord
         from trellis.runs.regression import replay as replay_recorded
         from trellis.runs.regression_text import lines
+        from trellis.trajectories.disk import log_in
 
         __tracebackhide__ = True
         try:

@@ -49,9 +49,8 @@ class Matrix:
 def write_report(folder: RunFolder, summary: Summary) -> Path:
     """Write `report.html` into the run's folder and return its path."""
     experiment = folder.experiment()
-    path = folder.path / "report.html"
-    path.write_text(render(folder.id, experiment, in_order(experiment, folder.results().values()), summary), "utf-8")
-    return path
+    results = in_order(experiment, folder.results().values())
+    return folder.write("report.html", render(folder.id, experiment, results, summary))
 
 
 def render(run: str, experiment: Experiment, results: Sequence[Result], summary: Summary) -> str:

@@ -11,7 +11,8 @@ from trellis.models.model import Usage
 from trellis.models.prices import Prices
 from trellis.runs.folder import RunFolder
 from trellis.runs.results import Result, total_usd
-from trellis.trajectories import log
+from trellis.trajectories.disk import LOG, log_in
+from trellis.trajectories.log import read
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +77,13 @@ def reprice(folder: RunFolder, prices: Prices) -> dict[tuple[str, str], Change]:
 
 def calls_of(folder: Path, result: Result) -> list[Call]:
     """The agent's calls, and those of the judge whose score counts: it may have scored again, in a log of its own."""
-    if not result.steps and not (folder / "trajectory.jsonl").exists():
+    if not result.steps and log_in(folder) is None:
         return []  # it was cancelled before it began
-    first = list(_calls(folder / "trajectory.jsonl"))
+    first = list(_calls(folder / LOG))
     own = [call for call in first if not call.judge]
-    again = sorted(folder.glob("scored-*/trajectory.jsonl"), key=lambda path: (len(path.parent.name), path.parent.name))
-    judged = [[call for call in calls if call.judge] for calls in (first, *map(_calls, again))]
+    again = sorted(folder.glob("scored-*"), key=lambda path: (len(path.name), path.name))
+    logs = (log for path in again if (log := log_in(path)))
+    judged = [[call for call in calls if call.judge] for calls in (first, *map(_calls, logs))]
     for calls in reversed(judged):
         if sum((call.usage for call in calls), Usage()) == result.judge_usage:
             return [*own, *calls]
@@ -105,7 +107,7 @@ def _priced(result: Result, calls: Iterable[Call], prices: Prices) -> Result:
 
 def _calls(path: Path) -> Iterator[Call]:
     models: dict[int, str] = {}
-    for event in log.read(path):
+    for event in read(path):
         if event["kind"] in ("generate.begun", "compact.begun"):
             models[event["seq"]] = event["model"]
         elif event["kind"] in ("generate.done", "compact.done") and "usage" in event:  # else it was too long

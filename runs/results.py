@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from trellis.benchmarks.benchmark import Score
 from trellis.models.model import Usage
 from trellis.scaffolds.budget import Calls
+from trellis.trajectories.disk import sync
 from trellis.trajectories.redaction import Redaction
 
 Outcome: TypeAlias = Literal["completed", "limit", "refused", "fault", "cancelled"]
@@ -61,6 +62,8 @@ class Result:
     wall_s: float = 0.0
     started_at: str = ""
     ended_at: str = ""
+    head: str = ""
+    """The chain value of the last event of its trajectory when it had ended; empty where that was not kept."""
 
     @property
     def paid_usd(self) -> float:
@@ -128,6 +131,8 @@ def append(path: Path, result: Result) -> None:
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
+    if not size:
+        sync([path.parent])
 
 
 def finite(score: Score | None) -> Score | None:

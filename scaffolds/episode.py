@@ -25,6 +25,7 @@ from trellis.scaffolds.changes import FollowedFiles
 from trellis.scaffolds.task import Submission, Task, submission_from_json, submission_to_json
 from trellis.scaffolds.world import World, WorldSnapshot, no_environment, recorded_snapshots
 from trellis.tools.tool import Tool, ToolOfSet, Toolset
+from trellis.trajectories.durability import Storage
 from trellis.trajectories.recorder import Recorder, Source
 
 __all__ = ["Budget", "ContextFull", "Episode", "LimitReached", "Refused", "WorldSnapshot"]
@@ -96,6 +97,7 @@ class Episode:
         toolsets: Sequence[Toolset] = (),
         source: Source | None = None,
         record_changes: bool = True,
+        storage: Storage = Storage(),
     ) -> AsyncIterator[Episode]:
         """Open an episode over `folder/trajectory.jsonl`, or re-open it: recorded effects then answer from the log.
         What it does not hold, `source` may answer (a fork, a replay). Without a folder nothing is written.
@@ -107,9 +109,10 @@ class Episode:
 
         Raises:
             LogError: the log is damaged, in use, or another episode's.
+            StorageFault: the disk refuses, now or at any effect.
             EnvironmentFault: a toolset cannot be used.
         """
-        recorder = Recorder(folder, header, source=source)
+        recorder = Recorder(folder, header, source=source, storage=storage)
         budget.clock = lambda: recorder.now
         budget.ahead = lambda: spent(recorder.ahead())
 
@@ -317,6 +320,11 @@ class Episode:
     def resumed(self) -> bool:
         """Did the log hold something when the episode was opened?"""
         return self._shared.recorder.resumed
+
+    @property
+    def head(self) -> str:
+        """The chain value of the log's last event."""
+        return self._shared.recorder.head
 
     def hand_in(self, submission: Submission) -> None:
         """Hand in something that did not come out of the world (a gold submission)."""

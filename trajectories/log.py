@@ -1,106 +1,220 @@
 """The trajectory on disk: an append-only file of events, one JSON object a line.
 
-Every event has `seq` (0, 1, 2, ...), `at` (seconds on the episode's clock), `branch` and `kind`. An event is handed to
-the operating system in one write before `append` returns, so it survives `kill -9`. A torn last line, which such a
-kill can leave, is cut when the log is opened again; any other damage is an error that names the line.
+Every event has `seq` (0, 1, 2, ...), `at` (seconds on the episode's clock), `branch` and `kind`, and is chained to the
+one before it (`chain.py`). It is handed to the operating system in one write before `append` returns, so it survives
+`kill -9`. A torn last line, which a kill or a loss of power can leave, is cut when the log is opened again; any other
+damage is an error that names the line.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
+from trellis.trajectories import disk
+from trellis.trajectories.chain import SCHEMA, Damaged, Event, Follower, LogError, StorageFault, schema_of, tied
+from trellis.trajectories.durability import GroupCommit, Storage
 from trellis.trajectories.redaction import Redaction
 
-SCHEMA = "trellis-trajectory/1"
-Event: TypeAlias = dict[str, Any]
+__all__ = ["SCHEMA", "Event", "Log", "LogError", "StorageFault", "encode", "read"]
 
 encode = json.JSONEncoder(separators=(",", ":"), allow_nan=True).encode
-
-
-class LogError(Exception):
-    """The log cannot be used: damaged, of another schema, or held by another process. One line says which."""
 
 
 class Log:
     """A trajectory opened for appending, by one process at a time."""
 
-    def __init__(self, path: Path, redact: Redaction | None = None) -> None:
-        """Open `path`, or make it with its folder.
+    def __init__(self, path: Path, redact: Redaction | None = None, storage: Storage = Storage()) -> None:
+        """Open the plain log at `path`, or make it with its folder. A packed one is unpacked first; one of an older
+        schema is first written anew as the present one has it, and then stands in its place.
 
         Raises:
-            LogError: another process holds it, or it is damaged before its last line.
-            OSError: the folder cannot be written.
+            LogError: another process holds it, or it cannot be read.
+            StorageFault: the folder cannot be written.
         """
         self.path = path
         self.redact = redact or Redaction()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self.cut = 0
+        """Bytes of a torn last line that were cut."""
+        self._next = -1
+        self._chain = b""
+        self._failed: StorageFault | None = None
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _cut_torn_tail(self._fd)
-            self.history: list[Event] = list(read(path))
+            made = _make_folder(path.parent)
+            self._fd = self._open()
+            if storage.fsync:
+                disk.sync([*made, path])
         except BlockingIOError:
-            os.close(self._fd)
             raise LogError(f"{path} is being written by another process") from None
-        except BaseException:
-            os.close(self._fd)
-            raise
-        self._next = len(self.history)
+        except OSError as error:
+            raise StorageFault(path, error) from None
+        self._commits = GroupCommit(path, lambda: os.fdatasync(self._fd)) if storage.fsync else None
+
+    def history(self) -> Iterator[Event]:
+        """What the log holds, one event at a time. It is gone through once, before the first event is appended.
+
+        Raises:
+            LogError: it is damaged before its last line.
+        """
+        follower = Follower(self.path)
+        with self.path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    if text := self._settle_tail(line, follower):
+                        yield follower.take(text)
+                    break
+                yield follower.take(line)
+        self._next, self._chain = follower.count, follower.chain
+
+    @property
+    def head(self) -> str:
+        """The chain value of the last event: whoever knows it can tell whether anything before it was changed."""
+        return self._chain.decode()
 
     def append(self, kind: str, branch: str, at: float, **data: Any) -> int:
-        """Write one event and return its `seq`. Raises OSError when the disk refuses; the log then ends torn."""
+        """Write one event and return its `seq`.
+
+        Raises:
+            StorageFault: the disk refuses, now or before: the log then ends torn, and takes no more.
+        """
+        if self._next < 0:
+            for _ in self.history():
+                pass
+        if self._failed is not None:
+            raise self._failed
         seq = self._next
-        line = encode({"seq": seq, "at": round(at, 4), "branch": branch, "kind": kind, **data})
-        payload = (self.redact(line) + "\n").encode()
-        written = os.write(self._fd, payload)
-        while written < len(payload):
-            written += os.write(self._fd, payload[written:])
-        self._next += 1
+        text = self.redact(encode({"seq": seq, "at": round(at, 4), "branch": branch, "kind": kind, **data}))
+        line, chain = tied(self._chain, text.encode())
+        line += b"\n"
+        try:
+            written = os.write(self._fd, line)
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+        except OSError as error:
+            self._failed = StorageFault(self.path, error)
+            raise self._failed from None
+        self._next, self._chain = seq + 1, chain
         return seq
 
+    async def settled(self) -> None:
+        """Wait until everything that was appended before is as safe as was asked for. Raises StorageFault."""
+        if self._commits is not None:
+            await self._commits.settled()
+
     def close(self) -> None:
+        if self._commits is not None:
+            self._commits.close()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
+    # --- inside ---
+
+    def _open(self) -> int:
+        packed = disk.packed(self.path)
+        while True:
+            if disk.existing(self.path) == packed:
+                from trellis.trajectories.packing import unpack
+
+                unpack(packed)
+            fd = disk.hold(self.path, create=True)
+            try:
+                if not packed.exists():
+                    return self._migrated(fd)
+                if os.fstat(fd).st_size:
+                    packed.unlink()  # it holds the same, and soon will not
+                    return self._migrated(fd)
+                self.path.unlink()  # it was packed meanwhile
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+
+    def _migrated(self, fd: int) -> int:
+        """The log in the present schema, held in place of `fd` if it was not."""
+        if not _is_old(self.path):
+            return fd
+        _rewrite(self.path)
+        new = disk.hold(self.path)
+        os.close(fd)
+        return new
+
+    def _settle_tail(self, line: bytes, follower: Follower) -> bytes:
+        """What stands after the last end of a line. Where it is a whole event, nothing but the end may be missing, and
+        it is made whole; the disk may have set aside room (zeros) that was never written. Else nobody has used what it
+        says, and it is cut: nothing is returned.
+
+        Raises:
+            LogError: a whole event, and behind it something else than an end.
+        """
+        text = line.rstrip(b"\0")
+        end = os.fstat(self._fd).st_size - len(line)
+        if follower.whole(text):
+            os.ftruncate(self._fd, end + len(text))
+            os.write(self._fd, b"\n")
+            return text
+        if follower.whole(text[:-1]):
+            raise Damaged(self.path, follower.count + 1, "its end is damaged")
+        self.cut = len(line)
+        os.ftruncate(self._fd, end)
+        return b""
+
 
 def read(path: Path) -> Iterator[Event]:
-    """The events of a log in order, one at a time. A torn last line (a writer may be at work) is left out.
+    """The events of a log, plain or packed, in order, one at a time, as the present schema has them. A torn last line
+    (a writer may be at work) is left out.
 
     Raises:
-        LogError: a damaged line, a gap in `seq`, or another schema, with the number of the line.
+        LogError: a damaged line, a gap in `seq`, or an unknown schema, with the number of the line.
+        OSError: it cannot be read.
     """
+    follower = Follower(disk.existing(path))
+    return (follower.take(line) for line in lines(follower.path))
+
+
+def lines(path: Path) -> Iterator[bytes]:
+    """The whole lines of a plain or packed log. Raises LogError: it was packed, and is damaged."""
+    if disk.is_packed(path):
+        from trellis.trajectories.packing import Pack
+
+        with Pack(path) as pack:
+            yield from pack.lines()
+        return
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                event = json.loads(line)
-                seq, kind = event["seq"], event["kind"]
-            except (ValueError, KeyError, TypeError):
-                raise LogError(f"{path}, line {number}: not an event") from None
-            if seq != number - 1:
-                raise LogError(f"{path}, line {number}: event {seq} stands where {number - 1} should")
-            if number == 1 and (kind != "header" or event.get("schema") != SCHEMA):
-                raise LogError(f"{path}: schema {event.get('schema')!r}; this version reads {SCHEMA!r}")
-            yield event
+        for line in file:
+            if line.endswith(b"\n"):
+                yield line
 
 
-def _cut_torn_tail(fd: int) -> None:
-    size = os.fstat(fd).st_size
-    end = size
-    while end > 0:
-        start = max(0, end - 65536)
-        chunk = os.pread(fd, end - start, start)
-        newline = chunk.rfind(b"\n")
-        if newline >= 0:
-            end = start + newline + 1
-            break
-        end = start
-    if end < size:
-        os.ftruncate(fd, end)
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder; it and the folders in which it was made known."""
+    missing = [above for above in (folder, *folder.parents) if not above.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return [folder, *(above.parent for above in missing)]
+
+
+def _is_old(path: Path) -> bool:
+    """Is it of another schema than the present one? Raises LogError: of an unknown one."""
+    with path.open("rb") as file:
+        line = file.readline()
+    if not line.endswith(b"\n"):
+        return False
+    try:
+        first = json.loads(line)
+    except ValueError:
+        first = None
+    if not isinstance(first, dict):
+        raise Damaged(path, 1, "not an event")
+    return schema_of(first, path) != SCHEMA
+
+
+def _rewrite(path: Path) -> None:
+    """Write a log of an older schema anew, without the torn end that it may have."""
+    follower, chain = Follower(path), b""
+    with disk.replacing(path) as draft:
+        for line in lines(path):
+            text, chain = tied(chain, encode(follower.take(line)).encode())
+            draft.write(text + b"\n")

@@ -1,19 +1,24 @@
 """A log read by parts: where each event lies is found without parsing it, and any event is parsed alone.
 
 Every line begins with the same members in the same order (`Log.append` writes them so), which makes a table of contents
-as cheap as finding the ends of lines.
+as cheap as finding the ends of lines. A packed log has that table in it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from trellis.trajectories.log import Event, LogError
+from trellis.trajectories import disk
+from trellis.trajectories.chain import SCHEMA, Damaged, Event, schema_of
+from trellis.trajectories.migrations import migrate
+
+if TYPE_CHECKING:
+    from trellis.trajectories.packing import Pack
 
 _STRING = rb'"((?:[^"\\]|\\.)*)"'
 _HEAD = re.compile(
@@ -38,20 +43,36 @@ class Entry(NamedTuple):
     """Of an event `message` or `tools`: its name."""
 
 
+def head_of(line: bytes) -> bytes | None:
+    """What an event's line begins with; None: it is not one."""
+    head = _HEAD.match(line, 0, _HEAD_BYTES)
+    return head and head[0]
+
+
 class EventFile:
     """The events of a log by their `seq`. A log that is still being written grows under it: see `refresh`."""
 
     def __init__(self, path: Path) -> None:
-        """Open the log at `path`.
+        """Open the log at `path`, plain or packed, whichever of the two there is.
 
         Raises:
-            LogError: a line that is no event, or a gap in `seq`.
+            LogError: a line that is no event, a gap in `seq`, or a schema that is not known.
             OSError: it cannot be read.
         """
-        self.path = path
+        self.path = disk.existing(path)
         self.entries: list[Entry] = []
-        self._file: BinaryIO = path.open("rb")
+        self.schema = ""
+        """As written in the log; its events are read as the present schema has them."""
+        self._texts: dict[bytes, str] = {}
+        """Names of branches and kinds, which come again and again."""
         self._end = 0
+        self._file: _Plain | Pack
+        if disk.is_packed(self.path):
+            from trellis.trajectories.packing import Pack
+
+            self._file = Pack(self.path)
+        else:
+            self._file = _Plain(self.path)
         try:
             self.refresh()
         except BaseException:
@@ -60,13 +81,13 @@ class EventFile:
 
     def refresh(self) -> bool:
         """Find what was appended since; was there anything? A torn last line is left for later. Raises LogError."""
-        self._file.seek(self._end)
         before = len(self.entries)
-        for line in self._file:
-            if not line.endswith(b"\n"):
-                break
-            self.entries.append(self._entry(line))
-            self._end += len(line)
+        for length, head in self._file.index():
+            self.entries.append(self._entry(length, head))
+            self._end += length
+        if self.entries and not self.schema:
+            self.schema = SCHEMA  # so that the header comes as it is written
+            self.schema = schema_of(self.event(0), self.path)
         return len(self.entries) > before
 
     def __len__(self) -> int:
@@ -75,10 +96,9 @@ class EventFile:
     def event(self, seq: int) -> Event:
         """Raises IndexError (there is none), LogError (damaged)."""
         entry = self.entries[seq]
-        self._file.seek(entry.offset)
-        return self._parse(self._file.read(entry.length), seq)
+        return self._parse(self._file.read(entry.offset, entry.length), seq)
 
-    def events(self, seqs: Sequence[int] | None = None) -> Iterator[Event]:
+    def events(self, seqs: Iterable[int] | None = None) -> Iterator[Event]:
         """All events in order, or those of `seqs`, one at a time."""
         for seq in range(len(self.entries)) if seqs is None else seqs:
             yield self.event(seq)
@@ -86,23 +106,33 @@ class EventFile:
     def close(self) -> None:
         self._file.close()
 
-    def _entry(self, line: bytes) -> Entry:
+    def _entry(self, length: int, line: bytes) -> Entry:
         seq = len(self.entries)
         head = _HEAD.match(line, 0, _HEAD_BYTES)
         if head is None:
-            raise LogError(f"{self.path}, line {seq + 1}: not an event")
+            raise Damaged(self.path, seq + 1, "not an event")
         if int(head[1]) != seq:
-            raise LogError(f"{self.path}, line {seq + 1}: event {head[1].decode()} stands where {seq} should")
-        branch, kind = (json.loads(b'"' + text + b'"') for text in (head[3], head[4]))
+            raise Damaged(self.path, seq + 1, f"event {head[1].decode()} stands where {seq} should")
+        try:
+            at, branch, kind = float(head[2]), self._text(head[3]), self._text(head[4])
+        except ValueError:
+            raise Damaged(self.path, seq + 1, "not an event") from None
         begun = int(head[5]) if head[5] else None
-        return Entry(self._end, len(line), float(head[2]), branch, kind, begun, (head[6] or b"").decode())
+        return Entry(self._end, length, at, branch, kind, begun, (head[6] or b"").decode())
+
+    def _text(self, raw: bytes) -> str:
+        text = self._texts.get(raw)
+        if text is None:
+            text = self._texts[raw] = json.loads(b'"' + raw + b'"')
+        return text
 
     def _parse(self, line: bytes, seq: int) -> Event:
         try:
             event: Event = json.loads(line)
-        except ValueError:
-            raise LogError(f"{self.path}, line {seq + 1}: not an event") from None
-        return event
+            event.pop("chain", None)
+            return event if self.schema == SCHEMA else migrate(event, self.schema)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise Damaged(self.path, seq + 1, "not an event") from None
 
 
 def tells_of(log: Path, kind: str) -> bool:
@@ -114,3 +144,27 @@ def tells_of(log: Path, kind: str) -> bool:
     """
     with closing(EventFile(log)) as file:
         return any(entry.kind == kind for entry in file.entries)
+
+
+class _Plain:
+    """A log that is not packed."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: BinaryIO = path.open("rb")
+        self._end = 0
+
+    def index(self) -> Iterator[tuple[int, bytes]]:
+        """Length and text of each whole line that was not there before."""
+        self._file.seek(self._end)
+        for line in self._file:
+            if not line.endswith(b"\n"):
+                break
+            self._end += len(line)
+            yield len(line), line
+
+    def read(self, offset: int, length: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(length)
+
+    def close(self) -> None:
+        self._file.close()

@@ -108,6 +108,7 @@ class Recorded:
             self._ahead.pop(queue.popleft()["seq"], None)
         if effect:
             self.taken[kind] += 1
+            del self._done[effect.begun["seq"]]
         return effect
 
     def take_cut_off(self, kind: str, branch: str, fingerprint: str) -> Event | None:
@@ -131,6 +132,15 @@ class Recorded:
         events = (event for kind in kinds for event in self._waiting[kind])
         ended = (event for event in events if event["seq"] in self._done or event["kind"] == "handed_in")
         return sorted(ended, key=lambda event: int(event["seq"]))
+
+    def pass_over(self, source: Recorded) -> None:
+        """What this log holds, `source` has answered: it is taken there."""
+        for (branch, kind), queue in self._waiting.items():
+            for event in queue:
+                if not kind.endswith(".begun"):
+                    source.take_event(kind, branch)
+                elif event["seq"] in self._done:
+                    source.take(kind.removesuffix(".begun"), branch)
 
     def holds(self, event: str, branch: str, *, before: str) -> bool | None:
         """Is there an event of this kind on this branch before the next one of the kind `before`? None: there is

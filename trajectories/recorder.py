@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,8 @@ from typing import Any, TypeAlias
 from trellis.models.messages import Message, message_to_json
 from trellis.models.model import ContextOverflow, GenerateConfig, Reply, ToolSpec
 from trellis.trajectories.blobs import Blobs, is_name
+from trellis.trajectories.disk import LOG
+from trellis.trajectories.durability import Storage
 from trellis.trajectories.log import SCHEMA, Event, Log, LogError, encode
 from trellis.trajectories.recorded import RARE, Effect, Recorded
 from trellis.trajectories.unwritten import HeldBlobs, NoLog
@@ -93,52 +96,56 @@ class Recorder:
         header: Mapping[str, Any],
         clock: Callable[[], float] = time.monotonic,
         source: Source | None = None,
+        storage: Storage = Storage(),
     ) -> None:
         """Open `folder/trajectory.jsonl`. A new log begins with `header`; an old one must begin with the same. Without
         a folder nothing is written.
 
         Raises:
-            LogError: the log is damaged, held by another process, or belongs to another episode.
+            LogError: the log or a blob is damaged, or the log is held by another process or belongs to another episode.
+            StorageFault: the disk refuses.
         """
-        self.blobs = Blobs(folder / "blobs") if folder else HeldBlobs()
-        self.log = Log(folder / "trajectory.jsonl") if folder else NoLog()
+        self.log = Log(folder / LOG, storage=storage) if folder else NoLog()
+        self.blobs = Blobs(folder / "blobs", self.log.redact, storage) if folder else HeldBlobs()
         clock = _standing if source and source.alone else clock
         self._clock = clock
         self._source = source
-        history = self.log.history
-        self._epoch = clock() - (history[-1]["at"] if history else 0.0)
-        self._digests: dict[int, tuple[Message, str]] = {}
+        self._waits = storage.fsync
+        self._digests: dict[int, tuple[weakref.ref[Message], str]] = {}
         self._sent: dict[str, _Sent] = {}
         self._ended: dict[tuple[str, str], int] = {}
-        self.resumed = bool(history)
+        self._count, self._epoch = 0, clock()
         try:
-            self._own = Recorded(history[1:], self.blobs.load)
-            self._begin(history, header)
+            self._own = Recorded(self._history(header.get("episode")), self.blobs.load)
+            self._names = set(self._own.messages)
+            self._begin(header)
         except BaseException:
             self.close()
             raise
 
-    def _begin(self, history: Sequence[Event], header: Mapping[str, Any]) -> None:
-        if not history:
+    def _history(self, episode: Any) -> Iterator[Event]:
+        """What the log holds after the header."""
+        for event in self.log.history():
+            if not self._count and event.get("episode") != episode:
+                raise LogError(f"{self.log.path} belongs to {event.get('episode')}, not to {episode}")
+            self._count += 1
+            self._epoch = self._clock() - event["at"]
+            if self._count > 1:
+                yield event
+
+    def _begin(self, header: Mapping[str, Any]) -> None:
+        if not self._count:
             self.event("header", "main", schema=SCHEMA, **header)
             return
-        identity = header.get("episode")
-        if history[0].get("episode") != identity:
-            raise LogError(f"{self.log.path} belongs to {history[0].get('episode')}, not to {identity}")
         if self._source is not None:
-            self._pass_over(self._source.recorded, history)
-        self.event("resumed", "main", events=len(history))
+            self._own.pass_over(self._source.recorded)
+        cut = {"cut": self.log.cut} if self.log.cut else {}
+        self.event("resumed", "main", events=self._count, **cut)
 
-    def _pass_over(self, source: Recorded, history: Sequence[Event]) -> None:
-        """What the own log holds already, the source has answered."""
-        ended = {event["begun"] for event in history if event["kind"].endswith(".done")}
-        for event in history:
-            kind, branch = event["kind"], event["branch"]
-            if kind.endswith(".begun"):
-                if event["seq"] in ended:
-                    source.take(kind.removesuffix(".begun"), branch)
-            else:
-                source.take_event(kind, branch)
+    @property
+    def resumed(self) -> bool:
+        """Did the log hold something when it was opened?"""
+        return self._count > 0
 
     # --- plain events ---
 
@@ -232,13 +239,17 @@ class Recorder:
         if cut_off:
             seq = cut_off["seq"]
         else:
-            seq = self.event(f"{kind}.begun", branch, request=fingerprint, what=self._pack(text, request))
+            packed = self._pack(text, request)
+            await self._stored()
+            seq = self.event(f"{kind}.begun", branch, request=fingerprint, what=packed)
         if source:
             answer = self._adopt(source)
         else:
             answer = await perform()
         packed = self._pack(encode(dict(answer)), answer)
+        await self._stored()
         self._ended[kind, branch] = self.event(f"{kind}.done", branch, begun=seq, answer=packed, **self._from(source))
+        await self._settled()
         return answer, source is not None
 
     def ended(self, kind: str, branch: str) -> int:
@@ -269,7 +280,9 @@ class Recorder:
         keep = _common_prefix(before.messages, messages) if before else 0
         whole = before is not None and keep == len(before.messages)
         digest = before.digest.copy() if before is not None and whole else hashlib.sha256()
-        names = [self._write_message(branch, message) for message in (messages[keep:] if whole else messages)]
+        written = [self._written(message) for message in (messages[keep:] if whole else messages)]
+        await self._stored()
+        names = [self._write_message(branch, *message) for message in written]
         for name in names:
             digest.update(name.encode())
         tools_name = self._write_tools(branch, tools)
@@ -306,8 +319,11 @@ class Recorder:
                 reply = await perform()
         except ContextOverflow as overflow:
             self.event(f"{kind}.done", branch, begun=seq, overflow=str(overflow), **self._from(source))
+            await self._settled()
             raise
-        name = self._write_message(branch, reply.message)
+        message = self._written(reply.message)
+        await self._stored()
+        name = self._write_message(branch, *message)
         at = round(self.now, 4)
         self.log.append(
             f"{kind}.done", branch, at, begun=seq, message=name, stop_reason=reply.stop_reason,
@@ -315,9 +331,16 @@ class Recorder:
             latency_s=round(reply.latency_s, 6), waited_s=round(reply.waited_s, 6),
             **{name: value for name in RARE if (value := getattr(reply, name))},
         )  # fmt: skip
+        await self._settled()
         return reply, at
 
+    @property
+    def head(self) -> str:
+        """The chain value of the log's last event."""
+        return self.log.head
+
     def close(self) -> None:
+        self.blobs.close()
         self.log.close()
 
     # --- inside ---
@@ -383,19 +406,34 @@ class Recorder:
                 self.blobs.store(self._source.recorded.load(name))
         return answer
 
-    def _write_message(self, branch: str, message: Message) -> str:
+    async def _stored(self) -> None:
+        """Blobs are as safe as was asked for before an event names them."""
+        if self._waits:
+            await self.blobs.settled()
+
+    async def _settled(self) -> None:
+        """Events are as safe as was asked for before what they tell is used."""
+        if self._waits:
+            await self.log.settled()
+
+    def _written(self, message: Message) -> tuple[str, Mapping[str, Any]]:
+        """The name of a message, and what its event holds; that is empty where the log has it. Its blobs are stored."""
         known = self._digests.get(id(message))
-        if known is not None and known[0] is message:
-            return known[1]
+        if known is not None and known[0]() is message:
+            return known[1], {}
         content = message_to_json(message, self.blobs.store)
         text = self.log.redact(encode(content))
         name = _sha(text)
-        if name not in self._own.messages:
-            self._own.messages[name] = message
-            if len(text) > INLINE_LIMIT:
-                content = {"blob": self.blobs.store(text.encode())}
+        identity, digests = id(message), self._digests
+        digests[identity] = (weakref.ref(message, lambda _: digests.pop(identity, None)), name)
+        if name in self._names:
+            return name, {}
+        return name, {"blob": self.blobs.store(text.encode())} if len(text) > INLINE_LIMIT else content
+
+    def _write_message(self, branch: str, name: str, content: Mapping[str, Any]) -> str:
+        if content and name not in self._names:
+            self._names.add(name)
             self.event("message", branch, hash=name, **content)
-        self._digests[id(message)] = (message, name)
         return name
 
     def _write_tools(self, branch: str, tools: Sequence[ToolSpec]) -> str:

@@ -22,6 +22,7 @@ class Redaction:
         named = {v.strip() for k, v in environ.items() if _KEY_LIKE.search(k) or k in KEY_VARIABLES}
         secrets = {v for v in named if len(v) >= 8 and not v.startswith("/")}
         self._secrets = sorted({form for secret in secrets for form in forms(secret)}, key=len, reverse=True)
+        self._encoded = [secret.encode("utf-8", "surrogateescape") for secret in self._secrets]
 
     def __call__(self, text: str) -> str:
         for secret in self._secrets:
@@ -31,3 +32,10 @@ class Redaction:
         if "uthorization" in text or "AUTHORIZATION" in text or "-key" in text.lower():
             text = _HEADER.sub(rf"\1{_MARK}", text)
         return text
+
+    def data(self, data: bytes) -> bytes:
+        """The same for bytes that may be a text; headers are left in them."""
+        for secret in self._encoded:
+            if secret in data:
+                data = data.replace(secret, _MARK.encode())
+        return data

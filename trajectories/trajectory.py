@@ -16,6 +16,7 @@ from typing import Any, Self
 from trellis.models.messages import Message, ToolCall, ToolResult, part_from_json
 from trellis.models.model import Reply, ToolSpec
 from trellis.trajectories.blobs import Blobs
+from trellis.trajectories.disk import LOG
 from trellis.trajectories.log import Event, LogError
 from trellis.trajectories.reading import EventFile
 from trellis.trajectories.recorded import ASKS, GRADER, message_of, reply_from_event, unpack
@@ -124,14 +125,14 @@ class Trajectory:
     """One episode on disk. Nothing is parsed before it is asked for, so that long ones open at once."""
 
     def __init__(self, path: Path) -> None:
-        """`path`: a `trajectory.jsonl`, or the folder that holds one.
+        """`path`: a `trajectory.jsonl`, packed or not, or the folder that holds one.
 
         Raises:
             LogError: it is damaged, or not a trajectory.
             OSError: it cannot be read.
         """
-        self.path = path / "trajectory.jsonl" if path.is_dir() else path
-        self.file = EventFile(self.path)
+        self.file = EventFile(path / LOG if path.is_dir() else path)
+        self.path = self.file.path
         self.blobs = Blobs(self.path.parent / "blobs")
         self.branches: dict[str, Branch] = {}
         """In the order in which they began; `main` is first. A judge's branch is `grader`."""

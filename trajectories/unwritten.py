@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from trellis.trajectories.blobs import Blobs
-from trellis.trajectories.log import Log
+from trellis.trajectories.log import Event, Log
 from trellis.trajectories.redaction import Redaction
 
 
@@ -17,8 +18,11 @@ class NoLog(Log):
     def __init__(self) -> None:
         self.path = Path("no log")
         self.redact = Redaction()
-        self.history = []
-        self._next = 0
+        self.cut = 0
+        self._next, self._chain = 0, b""
+
+    def history(self) -> Iterator[Event]:
+        return iter(())
 
     def append(self, kind: str, branch: str, at: float, **data: Any) -> int:
         self._next += 1
@@ -33,6 +37,9 @@ class HeldBlobs(Blobs):
 
     def __init__(self) -> None:
         self._held: dict[str, bytes] = {}
+
+    def close(self) -> None:
+        return None
 
     def store(self, data: bytes) -> str:
         name = hashlib.sha256(data).hexdigest()

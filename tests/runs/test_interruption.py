@@ -70,7 +70,7 @@ def last_lines(run: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
     found = {}
     for line in (run / "results.jsonl").read_text().splitlines():
         result = json.loads(line)
-        for clock in ("time_s", "wall_s", "started_at", "ended_at"):
+        for clock in ("time_s", "wall_s", "started_at", "ended_at", "head"):
             del result[clock]
         found[result["benchmark"], result["task"], result["agent"], result["epoch"]] = result
     return found

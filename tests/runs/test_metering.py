@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from trellis.models.messages import Text, assistant, user
 from trellis.models.model import GenerateConfig, Priced, Reply
 from trellis.runs.errors import RunStopped
 from trellis.runs.metering import Meter, recorded_usd
+from trellis.trajectories import packing
+from trellis.trajectories.log import SCHEMA, Log
 
 ASK = [user("Hello")]
 
@@ -93,14 +94,17 @@ async def test_an_unknown_price_stops_a_run_whose_episodes_have_a_cap() -> None:
 
 
 def test_what_was_recorded(tmp_path: Path) -> None:
-    events = [
-        {"kind": "generate.done", "cost_usd": 0.5},
-        {"kind": "generate.done", "cost_usd": 0.25, "cached": True},
-        {"kind": "generate.done", "cost_usd": None},
-    ]
-    log = tmp_path / "trajectory.jsonl"
-    log.write_text("".join(json.dumps(event) + "\n" for event in events) + '{"kind":"generate.done", "cost')
-    assert recorded_usd([log, tmp_path / "missing"]) == 0.5
+    path = tmp_path / "trajectory.jsonl"
+    log = Log(path)
+    log.append("header", "main", 0.0, schema=SCHEMA)
+    for cost_usd, cached in ((0.5, False), (0.25, True), (None, False)):
+        log.append("generate.done", "main", 0.0, begun=0, cost_usd=cost_usd, cached=cached)
+    log.close()
+    with path.open("a") as torn:
+        torn.write('{"kind":"generate.done", "cost')
+    assert recorded_usd([path, tmp_path / "missing"]) == 0.5
+    packing.pack(path)
+    assert recorded_usd([path]) == 0.5
 
 
 @pytest.mark.parametrize("flag", ["--max-cost-usd", "--max-episode-cost-usd"])
