@@ -18,6 +18,7 @@ COMMANDS = {
     "replay": ("trellis.runs.commands_replay:replay", "Go through a trajectory again and say what is different."),
     "reprice": ("trellis.runs.commands_reprice:reprice", "Price a run's calls again, with other prices."),
     "show": ("trellis.runs.commands_show:show", "Show an episode, or one step of it, as text."),
+    "diff": ("trellis.runs.commands_diff:diff", "Put trajectories side by side: where and how they part."),
     "compare": ("trellis.runs.commands_compare:compare", "Compare agents: of finished runs, or on a benchmark."),
     "verify": ("trellis.runs.commands_verify:verify", "Check a run or trajectory from end to end for any damage."),
     "pack": ("trellis.runs.commands_pack:pack", "Compress the trajectories of a finished run."),

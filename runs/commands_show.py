@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import heapq
 import json
-import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from trellis.runs.errors import UsageError
 from trellis.runs.finding import find_step, open_trajectory
 from trellis.runs.flags import as_json, runs_dir
 from trellis.runs.overview import overview
-from trellis.runs.step_text import Look, happenings, lines_of
+from trellis.runs.step_text import Look, happenings, head, lines_of, say
 from trellis.trajectories.files import Files
 from trellis.trajectories.log import LogError
 from trellis.trajectories.trajectory import Act, Branch, Note, Step, Trajectory
@@ -53,25 +52,19 @@ def _print(trajectory: Trajectory, step: str | None, *, conversation: bool, full
     if step is not None:
         found = find_step(trajectory, step)
         sent = trajectory.conversation(found) if conversation else None
-        _say(lines_of(found, Look(columns, whole=True, files=files), sent))
+        say(lines_of(found, Look(columns, whole=True, files=files), sent))
         return
     about = overview(trajectory)
-    _say(
-        [
-            click.style(text.line(about.name), bold=True),
-            text.line(f"{about.outcome} · {about.totals}"),
-            text.line(str(about.path)),
-        ]
-    )
+    say(head(about))
     look = Look(columns, whole=full, files=files if full else None, given=conversation)
     for each in in_order(trajectory):
-        _say([""])
+        say([""])
         if isinstance(each, Step):
-            _say(lines_of(each, look))
+            say(lines_of(each, look))
         else:
             when = "before its first step" if each.steps else "without a step"
-            _say([click.style(f"{text.line(each.name)}, {when}", bold=True)])
-            _say(happenings(*opening(trajectory, each), look))
+            say([click.style(f"{text.line(each.name)}, {when}", bold=True)])
+            say(happenings(*opening(trajectory, each), look))
 
 
 def in_order(trajectory: Trajectory) -> Iterator[Step | Branch]:
@@ -87,12 +80,6 @@ def opening(trajectory: Trajectory, branch: Branch) -> tuple[list[Act], list[Not
     performed = set(branch.acts)
     acts = [trajectory.act(seq) for seq in branch.opening if seq in performed]
     return acts, [trajectory.note(seq) for seq in branch.opening if seq not in performed]
-
-
-def _say(lines: Iterable[str]) -> None:
-    colour = False if os.environ.get("NO_COLOR") else None
-    for line in lines:
-        click.echo(line, color=colour)
 
 
 def _print_json(trajectory: Trajectory, step: str | None, *, conversation: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,16 +76,21 @@ class Overview:
         }
 
 
-def overview(trajectory: Trajectory) -> Overview:
-    """Raises LogError: the trajectory is damaged."""
+def overview(trajectory: Trajectory, spent: Iterable[tuple[Usage, float | None]] | None = None) -> Overview:
+    """`spent`: tokens and cost of each reply, where they are known already.
+
+    Raises:
+        LogError: the trajectory is damaged.
+    """
     episode = trajectory.header.get("episode")
     said: dict[str, Any] = episode if isinstance(episode, dict) else {}
     models = trajectory.header.get("models")
+    if spent is None:
+        spent = ((step.reply.usage, step.reply.cost_usd) for step in trajectory.steps() if step.reply)
     usage, costs = Usage(), []
-    for step in trajectory.steps():
-        if step.reply is not None:
-            usage += step.reply.usage
-            costs.append(step.reply.cost_usd)
+    for used, cost_usd in spent:
+        usage += used
+        costs.append(cost_usd)
     entries = trajectory.file.entries
     return Overview(
         path=trajectory.path,

@@ -4,6 +4,7 @@ behind a margin and is wrapped to the width, so that it cannot pass for our own 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,13 @@ def quoted(margin: str, said: str, look: Look, *, first: str = "", limit: int = 
             for piece in behind("", line[start : start + _PIECE_CHARS], room):
                 yield begin + piece
                 begin = margin
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print lines, with their colours on a terminal unless NO_COLOR is set."""
+    colour = False if os.environ.get("NO_COLOR") else None
+    for line in lines:
+        click.echo(line, color=colour)
 
 
 def head(about: Overview) -> list[str]:
@@ -190,7 +198,7 @@ def _act(act: Act, look: Look) -> Iterator[str]:
         for file in look.files.of(act):
             yield f"{FILE}{text.line(file.path)} ({file.kind}{', ' + file.said if file.said else ''})"
             if not file.said:
-                yield from coloured(quoted(FILE, _without_head(file.diff), look), len(FILE))
+                yield from coloured(quoted(FILE, file.hunks, look), len(FILE))
 
 
 def coloured(lines: Iterable[str], margin: int) -> Iterator[str]:
@@ -198,12 +206,6 @@ def coloured(lines: Iterable[str], margin: int) -> Iterator[str]:
     for line in lines:
         mark = line[margin : margin + 1]
         yield click.style(line, fg="green" if mark == "+" else "red") if mark in ("+", "-") else line
-
-
-def _without_head(diff: str) -> str:
-    """From the first hunk on: the file was named already."""
-    _, hunk, rest = diff.partition("\n@@")
-    return "@@" + rest if hunk else diff
 
 
 def _note(note: Note, look: Look) -> Iterator[str]:

@@ -46,6 +46,11 @@ class FileDiff:
         changed = Changed(os.fsencode(self.path), before, after)
         return patch([changed]).decode("utf-8", "replace")
 
+    @property
+    def hunks(self) -> str:
+        """The diff without its head, which names the file."""
+        return _hunks(self.diff)
+
 
 class Files:
     """The files of a trajectory. Asked act by act in order, nothing is read twice."""
@@ -106,6 +111,17 @@ class Files:
     def _take_in(self, seq: int, known: dict[str, str]) -> None:
         for change in self._trajectory.act(seq).changes:
             known[change["path"]] = change["sha256"] if change["text"] else ""
+
+
+def text_diff(before: str, after: str) -> str:
+    """The hunks of a unified diff of two texts; empty where they are the same."""
+    old, new = (File(0o100644, text.encode("utf-8", "surrogatepass")) for text in (before, after))
+    return _hunks(patch([Changed(b"text", old, new)]).decode("utf-8", "replace"))
+
+
+def _hunks(diff: str) -> str:
+    _, hunk, rest = diff.partition("\n@@")
+    return "@@" + rest if hunk else diff
 
 
 def _needs_more(change: Mapping[str, Any]) -> bool:
