@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
 from trellis.runs.overview import Overview, overview
 from trellis.runs.results import total_usd
 from trellis.runs.step_text import call_text, part_text
+from trellis.trajectories import normalise
 from trellis.trajectories.aligning import Mark, Pair, align, mark_of
 from trellis.trajectories.files import text_diff
-from trellis.trajectories.trajectory import Step, Trajectory
+from trellis.trajectories.trajectory import Act, Step, Trajectory
 
 NODE = "node"
 """The note in which a tree search tells of a node and its branch."""
@@ -159,16 +160,34 @@ def to_json(sides: Sequence[Side], comparisons: Sequence[Comparison]) -> dict[st
 def _lines(a: Side, b: Side) -> Iterator[Line]:
     marks_a, marks_b = _by_branch(a), _by_branch(b)
     if min(len(marks_a), len(marks_b)) < 2:
-        yield Line("", "", tuple(align(a.marks, b.marks)))
+        yield Line("", "", _aligned(a, b, a.marks, b.marks))
         return
     partner = _partners(a, b, marks_a, marks_b)
     taken = set(partner.values())
     for name, marks in marks_a.items():
         other = partner.get(name)
-        yield Line(name, other, tuple(align(marks, marks_b[other] if other is not None else [])))
+        yield Line(name, other, _aligned(a, b, marks, marks_b[other] if other is not None else []))
     for name, marks in marks_b.items():
         if name not in taken:
-            yield Line(None, name, tuple(align([], marks)))
+            yield Line(None, name, _aligned(a, b, [], marks))
+
+
+def _aligned(a: Side, b: Side, marks_a: Sequence[Mark], marks_b: Sequence[Mark]) -> tuple[Pair, ...]:
+    """What `normalise` forgives is no difference."""
+    pairs = align(marks_a, marks_b)
+    for index, pair in enumerate(pairs):
+        if pair.differs == "result" and pair.a and pair.b:
+            acts_a, acts_b = (side.trajectory.step(mark.number).acts for side, mark in ((a, pair.a), (b, pair.b)))
+            if len(acts_a) == len(acts_b) and all(map(_came_to_the_same, acts_a, acts_b)):
+                pairs[index] = replace(pair, b=replace(pair.b, came=pair.a.came))
+    return tuple(pairs)
+
+
+def _came_to_the_same(a: Act, b: Act) -> bool:
+    if a.result is None or b.result is None:
+        return a.result is b.result
+    same = normalise.compare(a.result.text, b.result.text, call_text(a.call)).equal
+    return same and a.result.is_error == b.result.is_error
 
 
 def _by_branch(each: Side) -> dict[str, list[Mark]]:

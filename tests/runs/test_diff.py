@@ -68,7 +68,18 @@ async def test_trajectories_that_are_the_same(trellis: Trellis, write_log: Write
     assert "these are different tasks" in shown
     assert "A and C: 2 the same, 2 only in A" in shown
     assert shown.count("changed: a.py") == 4
-    assert re.search(r"C: when each step was, and what it cost\n +1 │█", shown)
+    assert re.search(r"C: when each step was, and what it cost\n +1 │ *█", shown)
+
+
+async def test_what_may_differ_when_a_call_is_made_again_is_no_difference(
+    trellis: Trellis, write_log: Write, tmp_path: Path
+) -> None:
+    tests = [("I test.", [("shell", {"command": "pytest"}, f"{passed} passed in {took}s")])
+             for passed, took in ((3, 0.61), (3, 0.45), (4, 0.45))]  # fmt: skip
+    logs = [str(await write_log(tmp_path / str(number), [step])) for number, step in enumerate(tests)]
+    shown = trellis("diff", *logs).out
+    assert "A and B: 1 the same\n  no step differs" in shown
+    assert "A and C: 1 the same done, another result" in shown
 
 
 async def test_branches_of_searches_are_aligned_by_node(trellis: Trellis, tmp_path: Path) -> None:
