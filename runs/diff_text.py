@@ -8,7 +8,7 @@ import click
 
 from trellis.runs import text
 from trellis.runs.diffing import Bar, Comparison, Divergence, Side, folded, priced, row_of, same_task, waterfalls
-from trellis.runs.step_text import Look, coloured, head, quoted
+from trellis.runs.step_text import DIFF, Look, coloured, head, quoted
 from trellis.trajectories.aligning import Mark, Pair
 
 SIGNS = {"same": "=", "reply": "≈", "result": "≈", "changed": "~", "only_a": "<", "only_b": ">"}
@@ -100,9 +100,9 @@ def _first(first: Divergence | None, a: str, b: str, look: Look) -> Iterator[str
     yield f"  first divergence: {' and '.join(where)}: {what}"
     if first.diff:
         whole = Look(look.columns, look.whole)
-        yield from coloured(quoted("      ", first.diff, whole, limit=DIFF_CHARS), 6)
+        yield from coloured(quoted(DIFF, first.diff, whole, limit=DIFF_CHARS))
     elif mark := first.pair.a or first.pair.b:
-        yield from quoted("      ", mark.title, look)
+        yield from quoted(DIFF, mark.title, look)
 
 
 def _place(mark: Mark) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -27,8 +28,9 @@ NOTE_CHARS = 400
 _PIECE_CHARS = 2_000
 """How much of one line is made fit to be shown at a time: `behind` leaves out the middle of what is very long."""
 _NAMED_FILES = 6
-REPLY, THOUGHT, RESULT, GIVEN, FILE = "  │ ", "  ┆ ", "    │ ", "  « ", "      "
-CALL, MORE = "    → ", "    ⋮ "
+REPLY, THOUGHT, RESULT, GIVEN = "  │ ", "  ┆ ", "    │ ", "  « "
+CALL, MORE, DIFF = "    → ", "    ⋮ ", "    ╎ "
+"""Margins of what others wrote."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def head(about: Overview) -> list[str]:
     return [
         click.style(text.line(about.name), bold=True),
         text.line(f"{about.outcome} · {about.totals}"),
-        text.line(str(about.path)),
+        text.line(_short(about.path)),
     ]
 
 
@@ -166,6 +168,12 @@ def named_files(act: Act, most: int = _NAMED_FILES) -> str:
     return f"{named} and {more} more" if more else named
 
 
+def _short(path: Path) -> str:
+    """From the current folder, where it lies below that."""
+    whole = path.resolve()
+    return str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else path)
+
+
 def _message(message: Message, look: Look) -> Iterator[str]:
     for part in message.parts:
         who = "result" if isinstance(part, ToolResult) else message.role
@@ -196,15 +204,15 @@ def _act(act: Act, look: Look) -> Iterator[str]:
         yield f"    changed: {named_files(act)}"
     if look.files is not None:
         for file in look.files.of(act):
-            yield f"{FILE}{text.line(file.path)} ({file.kind}{', ' + file.said if file.said else ''})"
+            yield f"    {text.line(file.path)} ({file.kind}{', ' + file.said if file.said else ''})"
             if not file.said:
-                yield from coloured(quoted(FILE, file.hunks, look), len(FILE))
+                yield from coloured(quoted(DIFF, file.hunks, look))
 
 
-def coloured(lines: Iterable[str], margin: int) -> Iterator[str]:
-    """The lines of a unified diff."""
+def coloured(lines: Iterable[str]) -> Iterator[str]:
+    """The lines of a unified diff behind their margin."""
     for line in lines:
-        mark = line[margin : margin + 1]
+        mark = line[len(DIFF) : len(DIFF) + 1]
         yield click.style(line, fg="green" if mark == "+" else "red") if mark in ("+", "-") else line
 
 
