@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from trellis.environments.environment import ChangedFile, ChangedFiles, EnvironmentFault, OnEvent
-from trellis.environments.guest.following import LISTED, TEXT_BYTES
+from trellis.environments.guest.following import LISTED, NAMES_CHARS, TEXT_BYTES
 
 LOOK_TIMEOUT_S = 30.0
-_NAME = 4096
-"""Of a path, at most, in characters."""
 
 
 class Answer(Protocol):
@@ -81,7 +79,7 @@ def _read(header: Mapping[str, Any], payload: bytes) -> ChangedFiles:
 
 def _file(told: Mapping[str, Any], text: bytes | None, before: bytes | None) -> ChangedFile:
     path, kind, mode, size, digest = (told[name] for name in ("path", "kind", "mode", "size", "sha256"))
-    inside = isinstance(path, str) and 0 < len(path) <= _NAME and not {"", ".", ".."} & set(path.split("/"))
+    inside = isinstance(path, str) and 0 < len(path) <= NAMES_CHARS and not {"", ".", ".."} & set(path.split("/"))
     if not inside or "\0" in path:
         raise ValueError("a path that is none")
     if kind not in ("added", "modified", "deleted") or not isinstance(digest, str):

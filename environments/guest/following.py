@@ -24,6 +24,8 @@ LEFT_OUT = frozenset(
 """Folders of these names: what is in them follows from other files, or is a tool's own bookkeeping."""
 ENTRIES = 10_000
 """A workdir with more files and folders is not followed: a look would take longer than about 50 ms."""
+NAMES_CHARS = 4 << 20
+"""Nor one whose paths are longer together: deep in folders with long names, each takes kilobytes."""
 LOOK_S = 5.0
 """No look takes longer, however slow the disk is."""
 DEPTH = 100
@@ -144,6 +146,7 @@ class _Look:
         self._room = TEXTS_BYTES
         self._to_hash = HASHED_BYTES
         self._entries = 0
+        self._chars = 0
         self._deadline = time.monotonic() + LOOK_S
         self._recent_ns = time.time_ns() - RECENT_NS
         with suppress(OSError):  # removed, or a link by now: there is nothing in it
@@ -213,6 +216,9 @@ class _Look:
                 except OSError:  # gone meanwhile
                     continue
                 path = prefix + entry.name
+                self._chars += len(path)
+                if self._chars > NAMES_CHARS:
+                    raise TooMuch(f"the paths in the workdir are longer than {NAMES_CHARS} characters together")
                 changed_ns, size = facts.st_ctime_ns, facts.st_size
                 self.found[path] = (changed_ns, size, facts.st_mode)
                 if changed_ns >= self._recent_ns:

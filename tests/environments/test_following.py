@@ -36,6 +36,23 @@ def test_too_many_entries_and_too_long_a_look_are_too_much(tmp_path: Path, monke
         table.look()
 
 
+def test_paths_may_be_long_but_not_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = Following(str(tmp_path))
+    deep.look()
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(30):
+        os.mkdir("n" * 200, dir_fd=folder)
+        below = os.open("n" * 200, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+    os.close(folder)
+    assert told(deep) == [(f"{'n' * 200}/" * 30 + "file", "added")]
+    monkeypatch.setattr(following, "NAMES_CHARS", 6_000)
+    with pytest.raises(TooMuch, match="longer than 6000 characters together"):
+        deep.look()
+
+
 def test_texts_have_room_for_so_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "TEXTS_BYTES", 10)
     table = Following(str(tmp_path))
@@ -146,7 +163,7 @@ async def test_nothing_is_asked_where_nothing_was_sent() -> None:
             Answer({"files": [{**ONE, **wrong}], "more": 0}, b"x")
             for wrong in (
                 {"path": "/etc/passwd"}, {"path": "../a"}, {"path": ""}, {"path": "a/./b"}, {"path": "a\0b"},
-                {"path": "a" * 5000}, {"path": 7}, {"kind": "cursed"}, {"mode": 10**400}, {"mode": "x"},
+                {"path": "a" * (5 << 20)}, {"path": 7}, {"kind": "cursed"}, {"mode": 10**400}, {"mode": "x"},
                 {"mode": 0o040755}, {"size": -1}, {"size": 1 << 70}, {"sha256": "../../x"}, {"sha256": None},
                 {"text": -1}, {"text": 1 << 40}, {"before": "x"}, {"text": [1]},
             )
