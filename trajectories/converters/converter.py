@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,10 @@ class Imported:
     task: str
     agent: str
     epoch: int
+    benchmark: str
+    """Empty: unknown."""
+    time_s: float
+    """From its first event to its last."""
     outcome: str
     """As the other framework called it; empty: unknown."""
     score: float | None
@@ -81,11 +85,15 @@ class Imported:
     cost_usd: float | None
     losses: Losses = field(default_factory=Losses)
 
+    def moved(self, path: Path) -> Imported:
+        return replace(self, path=path)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "format": self.format,
             "version": self.version,
             "path": str(self.path),
+            "benchmark": self.benchmark,
             "task": self.task,
             "agent": self.agent,
             "epoch": self.epoch,
@@ -94,6 +102,7 @@ class Imported:
             "steps": self.steps,
             "tool_calls": self.tool_calls,
             "messages": self.messages,
+            "time_s": round(self.time_s, 3),
             "usage": self.usage.to_json(),
             "cost_usd": self.cost_usd,
             "losses": self.losses.to_json(),

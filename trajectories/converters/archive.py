@@ -1,0 +1,113 @@
+"""Zip archives of others, read within bounds: nothing is unpacked onto the disk, and no name leads anywhere."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO, Self, cast
+
+from trellis.trajectories.converters import document
+from trellis.trajectories.converters.converter import ConversionError
+
+MAX_TOTAL_BYTES = 8 * 1024 * 1024 * 1024
+"""Of all members that are read, unpacked."""
+_ZSTD = 93
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError,
+           IndexError, KeyError, OverflowError)  # fmt: skip
+"""What `zipfile` raises for damaged archives."""
+
+
+class Archive:
+    """The members of a zip archive (stored, deflated, or compressed with zstd), by name."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ConversionError: it is no archive, or a name stands in it twice. OSError: it cannot be read."""
+        self.name = path.name
+        self._file: BinaryIO = path.open("rb")
+        self._read = 0
+        try:
+            self._zip = zipfile.ZipFile(self._file)
+            members = self._zip.infolist()
+        except _BROKEN as error:
+            self._file.close()
+            raise ConversionError(f"{self.name}: not a whole zip archive: {error}") from None
+        self._members = {member.filename: member for member in members}
+        if len(self._members) < len(members):
+            self.close()
+            raise ConversionError(f"{self.name}: two of its members have the same name")
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._members)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
+
+    def json(self, name: str) -> Any:
+        """A member as JSON. Raises ConversionError: there is none, it is damaged, or too large."""
+        place = f"{self.name}, {name}"
+        if name not in self._members:
+            raise ConversionError(f"{place}: not in the archive")
+        try:
+            with self._open(self._members[name]) as file:
+                data = document.read_bounded(file, place)
+        except _BROKEN as error:
+            raise ConversionError(f"{place}: damaged: {error}") from None
+        self._read += len(data)
+        if self._read > MAX_TOTAL_BYTES:
+            raise ConversionError(f"{self.name}: more than {MAX_TOTAL_BYTES // 1024**3} GB, unpacked")
+        return document.parse(data, place)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self, member: zipfile.ZipInfo) -> BinaryIO:
+        if member.compress_type != _ZSTD:
+            return cast("BinaryIO", self._zip.open(member))
+        import zstandard
+
+        self._file.seek(member.header_offset)
+        head = self._file.read(30)
+        if len(head) < 30 or head[:4] != b"PK\x03\x04":
+            raise zipfile.BadZipFile("no local header where one should be")
+        self._file.seek(int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little"), io.SEEK_CUR)
+        packed = io.BytesIO(self._file.read(member.compress_size))
+        reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(packed, read_across_frames=True)
+        return cast("BinaryIO", _Unpacked(reader, member))
+
+
+class _Unpacked:
+    """A member compressed with zstd; damage is told as `zipfile` tells it."""
+
+    def __init__(self, reader: Any, member: zipfile.ZipInfo) -> None:
+        self._reader = reader
+        self._member = member
+
+    def read(self, size: int) -> bytes:
+        import zstandard
+
+        chunks, left = [], size
+        try:
+            while left > 0 and (chunk := self._reader.read(min(left, 1 << 20))):
+                chunks.append(chunk)
+                left -= len(chunk)
+        except zstandard.ZstdError as error:
+            raise zipfile.BadZipFile(str(error)) from None
+        data = b"".join(chunks)
+        if left > 0 and zlib.crc32(data) != self._member.CRC:
+            raise zipfile.BadZipFile("its checksum is wrong")
+        return data
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()

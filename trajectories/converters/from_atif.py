@@ -1,0 +1,229 @@
+"""ATIF, the Agent Trajectory Interchange Format of Harbor's RFC 0001, versions 1.0 to 1.7."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from trellis.models.messages import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
+from trellis.models.model import Effort, GenerateConfig, Usage
+from trellis.trajectories.converters import document, parts
+from trellis.trajectories.converters.converter import ConversionError
+from trellis.trajectories.converters.native import Identity, Line, Source, Target, Writer
+
+FORMAT = "atif"
+MAX_IMAGE_BYTES = 64 * 1024 * 1024
+_PREFIX = "ATIF-v"
+
+
+def fits(value: Any) -> bool:
+    return isinstance(value, dict) and str(value.get("schema_version", "")).startswith(_PREFIX)
+
+
+def read(source: Source, target: Target) -> None:
+    data: dict[str, Any] = source.document
+    version = document.word(data.get("schema_version")).removeprefix(_PREFIX)
+    if not version.startswith("1."):
+        raise ConversionError(f"schema_version: ATIF {version!r}; versions 1.0 to 1.7 are read")
+    agent = document.an_object(data.get("agent"), "agent")
+    extra = document.mapping(data.get("extra"))
+    model = document.word(agent.get("model_name"))
+    identity = Identity(
+        FORMAT,
+        task=document.word(extra.get("task") or extra.get("task_id") or extra.get("task_name")) or source.stem,
+        agent=document.word(agent.get("name")) or FORMAT,
+        version=version,
+        models={"main": model} if model else {},
+        more={
+            "agent_version": document.word(agent.get("version")),
+            "session_id": document.word(data.get("session_id")),
+            "trajectory_id": document.word(data.get("trajectory_id")),
+            "agent": document.mapping(agent.get("extra")),
+            "notes": document.text(data.get("notes")),
+            "continued": document.text(data.get("continued_trajectory_ref")),
+            "extra": extra,
+        },
+    )
+    with target.episode(identity) as writer:
+        _Walk(writer, source.path.parent).trajectory(data, writer.line(), "")
+
+
+class _Walk:
+    """Goes through a trajectory and those of its subagents."""
+
+    def __init__(self, writer: Writer, folder: Path) -> None:
+        self._writer = writer
+        self._folder = folder
+
+    def trajectory(self, data: Mapping[str, Any], line: Line, place: str) -> None:
+        agent = document.mapping(data.get("agent"))
+        walk = _Steps(self._writer, line, self._folder, agent)
+        inner = document.objects(data.get("subagent_trajectories"), f"{place}subagent_trajectories")
+        waiting = {document.word(each.get("trajectory_id") or each.get("session_id")) or f"subagent-{number}": number
+                   for number, each in enumerate(inner)}  # fmt: skip
+
+        def delegate(name: str) -> None:
+            number = waiting.pop(name)
+            each = inner[number]
+            branch = self._writer.line(self._name(line, name), origin=line.name)
+            branch.note("imported.subagent", **document.without(each, "steps", "subagent_trajectories"))
+            self.trajectory(each, branch, f"{place}subagent_trajectories[{number}].")
+
+        for number, step in enumerate(document.objects(data.get("steps"), f"{place}steps")):
+            for name in walk.step(step, f"{place}steps[{number}]"):
+                if name in waiting:
+                    delegate(name)
+                else:
+                    self._writer.losses.add("trajectories of subagents in other files")
+        for name in list(waiting):
+            delegate(name)
+        final = document.mapping(data.get("final_metrics"))
+        if line.name == "main" and final:
+            cached = document.count(final.get("total_cached_tokens"))
+            usage = Usage(max(0, document.count(final.get("total_prompt_tokens")) - cached), cached,
+                          output=document.count(final.get("total_completion_tokens")))  # fmt: skip
+            more = Usage(cache_write=self._writer.usage.cache_write, reasoning=self._writer.usage.reasoning)
+            counted = self._writer.usage
+            same = (counted.total_input, counted.output) == (usage.total_input, usage.output)
+            self._writer.total(Usage() if same else usage + more, document.cost(final.get("total_cost_usd")))
+
+    def _name(self, line: Line, name: str) -> str:
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60].strip(".-") or "subagent"
+        full, number = f"{line.name}/{plain}", 2
+        while full in self._writer.lines:
+            full, number = f"{line.name}/{plain}-{number}", number + 1
+        return full
+
+
+class _Steps:
+    """The steps of one trajectory, in order."""
+
+    def __init__(self, writer: Writer, line: Line, folder: Path, agent: Mapping[str, Any]) -> None:
+        self._writer = writer
+        self._line = line
+        self._folder = folder
+        self._model = document.word(agent.get("model_name"))
+        self._tools = parts.tool_specs(agent.get("tool_definitions"))
+
+    def step(self, step: Mapping[str, Any], place: str) -> list[str]:
+        """Returns the subagents that its observation names."""
+        self._writer.at(document.when(step.get("timestamp")))
+        said = self._content(step.get("message"), place)
+        match step.get("source"):
+            case "system" | "user":
+                self._line.say(Message(step["source"], tuple(said)))
+                calls: list[ToolCall] = []
+            case "agent":
+                calls = self._agent(step, said)
+            case other:
+                raise ConversionError(f"{place}.source: {other!r} is none of system, user and agent")
+        if extra := document.mapping(step.get("extra")):
+            self._line.note("imported.extra", **{"step": document.count(step.get("step_id")), "extra": extra})
+        return self._observed(step, calls, place)
+
+    def _agent(self, step: Mapping[str, Any], said: list[Part]) -> list[ToolCall]:
+        calls = [
+            parts.tool_call(
+                FORMAT,
+                document.word(call.get("tool_call_id")) or self._line.made_up_id(),
+                document.word(call.get("function_name")) or "unnamed",
+                call.get("arguments"),
+            )
+            for call in map(document.mapping, document.sequence(step.get("tool_calls")))
+        ]
+        thought = document.text(step.get("reasoning_content"))
+        message = Message("assistant", (*([Reasoning(thought)] if thought else []), *said, *calls))
+        if step.get("is_copied_context") is True:
+            self._writer.losses.add("replies copied from a trajectory before (kept as context, they are no steps)")
+            self._line.cut_off()
+            self._line.say(message)
+            return []
+        metrics = document.mapping(step.get("metrics"))
+        effort = step.get("reasoning_effort")
+        self._line.reply(
+            message,
+            model=document.word(step.get("model_name")) or self._model,
+            usage=_usage(metrics),
+            cost_usd=document.cost(metrics.get("cost_usd")),
+            tools=self._tools,
+            config=GenerateConfig(reasoning_effort=effort) if effort in get_args(Effort) else None,
+        )
+        losses = self._writer.losses
+        losses.add(
+            "reasoning efforts that are none of ours", int(effort is not None and effort not in get_args(Effort))
+        )
+        for name, what in (("prompt_token_ids", "lists of token ids"), ("completion_token_ids", "lists of token ids"),
+                           ("logprobs", "lists of log probabilities")):  # fmt: skip
+            losses.add(what, int(bool(metrics.get(name))))
+        if extra := document.mapping(metrics.get("extra")):
+            self._line.note("imported.metrics", **{"extra": extra})
+        return calls
+
+    def _observed(self, step: Mapping[str, Any], calls: list[ToolCall], place: str) -> list[str]:
+        observation = document.mapping(step.get("observation"))
+        named: list[str] = []
+        for number, result in enumerate(document.objects(observation.get("results"), f"{place}.observation.results")):
+            refs = [document.mapping(ref) for ref in document.sequence(result.get("subagent_trajectory_ref"))]
+            named += [document.word(ref.get("trajectory_id") or ref.get("session_id")) for ref in refs]
+            shown = self._content(result.get("content"), f"{place}.observation.results[{number}]")
+            id = document.word(result.get("source_call_id"))
+            call = self._line.take(id, in_order=not id) if calls else None
+            if call is None:
+                self._line.note("imported.observation", text="\n".join(p.text for p in shown if isinstance(p, Text)))
+                continue
+            kept = document.without({"subagents": refs, "extra": document.mapping(result.get("extra"))})
+            fit = tuple(part for part in shown if isinstance(part, Text | Image))
+            self._line.act(call, ToolResult(call.id, call.name, fit, data={"imported": kept} if kept else {}))
+            self._line.say(Message("tool", (ToolResult(call.id, call.name, fit),)))
+        return named
+
+    def _content(self, value: Any, place: str) -> list[Part]:
+        """A text, or since 1.6 a list of texts and images."""
+        if not isinstance(value, list):
+            return [Text(document.text(value))] if value else []
+        found: list[Part] = []
+        for item in document.objects(value, f"{place}.message"):
+            image = document.mapping(item.get("source"))
+            if item.get("type") == "image" and image:
+                found.append(self._image(image))
+            else:
+                found.append(Text(document.text(item.get("text"))))
+        return found
+
+    def _image(self, image: Mapping[str, Any]) -> Part:
+        """In the file itself, or in one beside it."""
+        path = document.text(image.get("path"))
+        if not path or path.startswith("data:"):
+            return parts.media(path or image.get("url"), self._writer.losses)
+        data = _beside(self._folder, path)
+        if data is None:
+            self._writer.losses.add("images in files that are not beside the trajectory")
+            return Text(f"[image: {path[:2000]}]")
+        return Image(data, document.word(image.get("media_type")) or "image/png")
+
+
+def _beside(folder: Path, name: str) -> bytes | None:
+    """What a file below `folder` holds; None where there is none, or it is too large. A name never leads out of it."""
+    try:
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder.resolve()) or not path.is_file() or path.stat().st_size > MAX_IMAGE_BYTES:
+            return None
+        return path.read_bytes()
+    except (OSError, ValueError):
+        return None
+
+
+def _usage(metrics: Mapping[str, Any]) -> Usage:
+    """Tokens from a cache are part of the prompt there; what was written to one stands in `extra`, if anywhere."""
+    extra = document.mapping(metrics.get("extra"))
+    total, cached = document.count(metrics.get("prompt_tokens")), document.count(metrics.get("cached_tokens"))
+    written = min(document.count(extra.get("cache_creation_input_tokens")), max(0, total - cached))
+    return Usage(
+        input=max(0, total - cached - written),
+        cache_read=cached,
+        cache_write=written,
+        output=document.count(metrics.get("completion_tokens")),
+        reasoning=document.count(extra.get("reasoning_tokens")),
+    )

@@ -1,0 +1,216 @@
+"""The events of a sample of Inspect's, in order: calls of models and tools, on the branches that its spans are."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from trellis.models.messages import Image, Message, Text, ToolCall, ToolResult
+from trellis.models.model import Effort, GenerateConfig
+from trellis.trajectories.converters import document, parts
+from trellis.trajectories.converters.inspect_messages import FORMAT, Messages, usage_of
+from trellis.trajectories.converters.native import Line, Writer
+from trellis.trajectories.trajectory import GRADER
+
+KEPT = {
+    "info",
+    "error",
+    "input",
+    "approval",
+    "sample_limit",
+    "interrupt",
+    "logger",
+    "compaction",
+    "checkpoint",
+    "anchor",
+}
+"""Kinds of events that become notes."""
+_LOST = {"state": "changes of the state", "store": "changes of the sample's store", "sandbox": "calls of the sandbox"}
+
+
+class Events:
+    """The events of a sample."""
+
+    def __init__(self, sample: Mapping[str, Any], messages: Messages, place: str) -> None:
+        listed = sample.get("events")
+        if listed is None:
+            listed = document.mapping(sample.get("transcript")).get("events")
+        self.items = document.objects(listed, f"{place}.events")
+        self.asked = any(event.get("event") == "model" for event in self)
+        self._forked = {event.get("span_id") for event in self.items if event.get("event") == "branch"}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self._flat(self.items)
+
+    def _flat(self, items: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Early logs keep what a tool or a subtask did inside its event."""
+        for event in items:
+            yield event
+            inner = event.get("events")
+            if isinstance(inner, list):
+                yield from self._flat([each for each in inner if isinstance(each, dict)])
+
+    def forked(self, span: Any) -> bool:
+        """Does this span begin as a replay of another one's beginning?"""
+        return isinstance(span, str) and span in self._forked
+
+
+class Walk:
+    """Writes a sample, event by event."""
+
+    def __init__(self, writer: Writer, messages: Messages) -> None:
+        self._writer = writer
+        self._messages = messages
+        self._branches: dict[str, str] = {}
+        """By span."""
+        self._agents: set[str] = set()
+        """Spans of agents, and those in them."""
+        self._scoring = 0
+        """Early logs: how many scorers are at work."""
+        self._later: list[tuple[float, int, Line, ToolCall, ToolResult]] = []
+        """Calls of tools that ended after what was logged behind them began."""
+
+    # --- a sample with its events ---
+
+    def events(self, events: Events) -> None:
+        for number, event in enumerate(events):
+            at = document.when(event.get("timestamp"))
+            self._ended(at)
+            match event.get("event"):
+                case "span_begin":
+                    self._span(event, events)
+                case "step":
+                    if event.get("type") == "scorer":
+                        self._scoring += 1 if event.get("action") == "begin" else -1
+                case "model":
+                    self._writer.at(at)
+                    self._model(event, number)
+                case "tool":
+                    self._tool(event, number, at)
+                case kind if isinstance(kind, str) and kind in KEPT:
+                    self._writer.at(at)
+                    told = document.without(event, "event", "uuid", "span_id", "timestamp", "working_start", "pending")
+                    self._line(event).note(f"imported.{kind}", **self._messages.resolved(told))
+                case kind if isinstance(kind, str) and kind in _LOST:
+                    self._writer.losses.add(_LOST[kind])
+        self._ended(None)
+
+    def _span(self, event: Mapping[str, Any], events: Events) -> None:
+        """An agent in an agent is a branch, and so is a span that forks from another; a scorer is the grader's."""
+        id, parent, kind = (document.word(event.get(name)) for name in ("id", "parent_id", "type"))
+        inside = parent in self._agents
+        branch = self._branches.get(parent, "main")
+        if kind in ("scorer", "scorers"):
+            branch = GRADER
+        elif branch != GRADER and ((kind == "agent" and inside) or events.forked(id)):
+            branch = self._name(branch, document.word(event.get("name")) or "agent")
+            self._writer.line(branch, origin=self._branches.get(parent, "main"))
+        self._branches[id] = branch
+        if inside or kind == "agent":
+            self._agents.add(id)
+
+    def _name(self, parent: str, name: str) -> str:
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60].strip(".-") or "agent"
+        full, number = f"{parent}/{plain}", 2
+        while full in self._writer.lines:
+            full, number = f"{parent}/{plain}-{number}", number + 1
+        return full
+
+    def _line(self, event: Mapping[str, Any]) -> Line:
+        branch = GRADER if self._scoring > 0 else self._branches.get(document.word(event.get("span_id")), "main")
+        return self._writer.line(branch)
+
+    def _model(self, event: Mapping[str, Any], number: int) -> None:
+        losses, output = self._writer.losses, document.mapping(event.get("output"))
+        place = f"events[{number}]"
+        choices = document.sequence(output.get("choices"))
+        choice = document.mapping(choices[0]) if choices else {}
+        losses.add("raw calls of the provider", int(bool(event.get("call"))))
+        losses.add("further choices of a reply", max(0, len(choices) - 1))
+        losses.add("lists of log probabilities", int(bool(choice.get("logprobs"))))
+        if not choice:
+            self._line(event).note("imported.failed", model=document.word(event.get("model")),
+                                   error=document.text(event.get("error"))[:20_000])  # fmt: skip
+            return
+        refs = event.get("input_refs")
+        sent = (
+            self._messages.many(event.get("input"), f"{place}.input")
+            if refs is None
+            else self._messages.referred(refs, f"{place}.input_refs")
+        )
+        taken = document.number(output.get("time"))
+        began = document.when(event.get("timestamp"))
+        ended = document.when(event.get("completed")) or (began + taken if began and taken and taken > 0 else None)
+        told = document.mapping(output.get("usage"))
+        self._line(event).reply(
+            self._messages.one(document.an_object(choice.get("message"), f"{place}.output.choices[0].message"), place),
+            messages=sent,
+            model=document.word(event.get("model")),
+            usage=usage_of(told),
+            cost_usd=document.cost(told.get("total_cost")),
+            stop_reason=parts.stop_reason(choice.get("stop_reason")),
+            ended_at=ended,
+            tools=parts.tool_specs(event.get("tools")),
+            config=_config(document.mapping(event.get("config")), event.get("tool_choice")),
+            remembered=False,
+            retries=document.count(event.get("retries")),
+            cached=event.get("cache") == "read",
+        )
+
+    def _tool(self, event: Mapping[str, Any], number: int, at: float | None) -> None:
+        line, id = self._line(event), document.word(event.get("id"))
+        call = line.take(id, in_order=False)
+        if call is None:
+            arguments = self._messages.resolved(document.mapping(event.get("arguments")))
+            name = document.word(event.get("function")) or "unnamed"
+            call = parts.tool_call(FORMAT, id or line.made_up_id(), name, arguments)
+        error = document.mapping(event.get("error"))
+        shown = self._messages.content(self._messages.resolved(event.get("result")))
+        if error and not shown:
+            shown = [Text(document.text(error.get("message")))]
+        kept = document.without({"error": error, "truncated": event.get("truncated"), "agent": event.get("agent")})
+        fit = tuple(part for part in shown if isinstance(part, Text | Image))
+        result = ToolResult(call.id, call.name, fit, bool(error), {"imported": kept} if kept else {})
+        ended = document.when(event.get("completed"))
+        if ended is None or at is None or ended <= at:
+            self._writer.at(at)
+            line.act(call, result)
+        else:
+            heapq.heappush(self._later, (ended, number, line, call, result))
+
+    def _ended(self, at: float | None) -> None:
+        """Write what the tools gave that had ended by then; None: all of it."""
+        while self._later and (at is None or self._later[0][0] <= at):
+            ended, _, line, call, result = heapq.heappop(self._later)
+            line.act(call, result, ended_at=ended)
+
+    # --- a sample without them ---
+
+    def conversation(self, messages: list[Message], output: Mapping[str, Any]) -> None:
+        line = self._writer.line()
+        for message in messages:
+            if message.role == "assistant":
+                line.reply(message, model=document.word(output.get("model")))
+                continue
+            result = message.parts[0] if message.role == "tool" else None
+            if isinstance(result, ToolResult):
+                call = line.take(result.call_id)
+                if call is None:
+                    line.note("imported.observation", tool=result.name, text=result.text)
+                    continue
+                line.act(call, ToolResult(call.id, call.name, result.parts, result.is_error))
+            line.say(message)
+
+
+def _config(config: Mapping[str, Any], tool_choice: Any) -> GenerateConfig:
+    effort, seed = config.get("reasoning_effort"), document.number(config.get("seed"))
+    choice = document.mapping(tool_choice).get("name") if isinstance(tool_choice, dict) else tool_choice
+    return GenerateConfig(
+        temperature=document.number(config.get("temperature")),
+        max_output_tokens=document.count(config.get("max_tokens")) or None,
+        reasoning_effort=effort if effort in get_args(Effort) else None,
+        tool_choice={"any": "required", "auto": None}.get(word, word) if (word := document.word(choice)) else None,
+        seed=None if seed is None else int(seed),
+    )

@@ -1,0 +1,338 @@
+"""Writes what happened elsewhere as a trajectory of ours: through the recorder, which is the one writer of the format,
+on a clock that follows the foreign times. The same file always gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trellis.models.messages import Message, Text, ToolCall, ToolResult, message_to_json, part_to_json
+from trellis.models.model import GenerateConfig, Reply, StopReason, ToolSpec, Usage
+from trellis.trajectories.converters import document
+from trellis.trajectories.converters.converter import ConversionError, Imported, Losses
+from trellis.trajectories.recorder import Recorder
+from trellis.trajectories.trajectory import GRADER
+
+T = TypeVar("T")
+
+MAX_CALLS = 4096
+"""In one reply."""
+_LONGEST_S = 10 * 366 * 86400.0
+"""An episode takes no longer: a later time is a wrong one."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which episode it was, as far as the file says."""
+
+    format: str
+    task: str
+    agent: str
+    version: str = ""
+    epoch: int = 1
+    benchmark: str = ""
+    benchmark_version: str = ""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """By role; the main one is "main"."""
+    outcome: str = ""
+    score: float | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """What else is known of the episode as a whole, for the header."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The file that is imported."""
+
+    path: Path
+    sha256: str
+    document: Any
+    """Its JSON, or the archive."""
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def stem(self) -> str:
+        """The name without its endings: names of tasks have dots in them, so only known ones go."""
+        name = self.name
+        for ending in (".json", ".eval", ".traj"):
+            name = name.removesuffix(ending)
+        return name or self.name
+
+
+@dataclass
+class Target:
+    """Where the trajectories of a file go."""
+
+    source: Source
+    folder: Callable[[Identity], Path]
+    """The folder of an episode."""
+    imported: list[Imported] = field(default_factory=list)
+
+    @contextmanager
+    def episode(self, identity: Identity) -> Iterator[Writer]:
+        """A trajectory to be written; on leaving it is whole, and among `imported`.
+
+        Raises:
+            ConversionError: this episode is in the file already.
+        """
+        folder = self.folder(identity)
+        if any(each.path == folder for each in self.imported):
+            raise ConversionError(
+                f"{self.source.name} holds episode {identity.epoch} of task {identity.task!r} more than once"
+            )
+        writer = Writer(folder, identity, self.source)
+        try:
+            yield writer
+            writer.finish()
+        finally:
+            writer.close()
+        self.imported.append(writer.imported())
+
+
+class Writer:
+    """One trajectory in the making. It keeps the clock and counts what it writes."""
+
+    def __init__(self, folder: Path, identity: Identity, source: Source) -> None:
+        self.identity = identity
+        self.losses = Losses()
+        self.steps = 0
+        self.tool_calls = 0
+        self.messages = 0
+        """As written; a reader that knows better says so."""
+        self.usage = Usage()
+        self.cost_usd: float | None = None
+        self.lines: dict[str, Line] = {}
+        self._folder = folder
+        self._now = 0.0
+        self._zero: float | None = None
+        self._recorder = Recorder(folder, _header(identity, source), clock=lambda: self._now)
+
+    # --- time ---
+
+    def at(self, seconds: float | None) -> None:
+        """It is this time (since 1970) now. The first time that is told is the episode's zero; the clock never goes
+        back."""
+        if seconds is None:
+            return
+        if self._zero is None:
+            self._zero = seconds - self._now
+        if self._now < seconds - self._zero < _LONGEST_S:
+            self._now = seconds - self._zero
+
+    def passes(self, seconds: float | None) -> None:
+        if seconds is not None and seconds > 0 and self._now + seconds < _LONGEST_S:
+            self._now += seconds
+
+    # --- what is written ---
+
+    def line(self, name: str = "main", origin: str = "main") -> Line:
+        """A branch by its full name; a new one begins in the world of `origin` as that is now."""
+        line = self.lines.get(name)
+        if line is None:
+            line = self.lines[name] = Line(self, name)
+            if name not in ("main", GRADER):
+                position = self.lines[origin].acts if origin in self.lines else 0
+                self._recorder.once("branch", name, origin=origin, position=position)
+        return line
+
+    def submit(self, answer: str = "", files: Mapping[str, str] | None = None) -> None:
+        """What the agent handed in."""
+        if not answer and not files:
+            return
+        store = self._recorder.blobs.store
+        stored = {name: store(content.encode("utf-8", "replace")) for name, content in (files or {}).items()}
+
+        async def answered() -> Mapping[str, Any]:
+            return {"answer": answer, "files": stored}
+
+        _driven(self._recorder.effect("submit", "main", {"answer": answer}, answered))
+
+    def total(self, usage: Usage, cost_usd: float | None) -> None:
+        """What the whole took, where the file says so itself: its single calls may not say it, or not all."""
+        if usage.total or cost_usd is not None:
+            self.line().note("imported.total", usage=usage.to_json(), cost_usd=cost_usd)
+        if usage.total:
+            self.usage = usage
+        if cost_usd is not None:
+            self.cost_usd = cost_usd
+
+    def finish(self) -> None:
+        for line in self.lines.values():
+            line.finish()
+
+    def close(self) -> None:
+        self._recorder.close()
+
+    def imported(self) -> Imported:
+        it = self.identity
+        return Imported(
+            it.format, it.version, self._folder, it.task, it.agent, it.epoch, it.benchmark,
+            self._now, it.outcome, it.score,
+            self.steps, self.tool_calls, self.messages, self.usage, self.cost_usd, self.losses,
+        )  # fmt: skip
+
+
+class Line:
+    """One branch of a trajectory in the making, and the conversation in it."""
+
+    def __init__(self, writer: Writer, name: str) -> None:
+        self.name = name
+        self.conversation: list[Message] = []
+        self.acts = 0
+        """How many tool calls were carried out in its world."""
+        self._writer = writer
+        self._recorder = writer._recorder
+        self.pending: list[ToolCall] = []
+        """The calls of the last reply that have no result yet."""
+        self._sent = 0
+        """How many messages of the conversation a model has seen."""
+        self._made = 0
+
+    def say(self, message: Message) -> None:
+        """A message that the next call sends."""
+        self.conversation.append(message)
+        self._writer.messages += 1
+
+    def made_up_id(self) -> str:
+        """For a call that has none."""
+        self._made += 1
+        return f"{self.name}-call-{self._made}"
+
+    def reply(
+        self,
+        message: Message,
+        *,
+        messages: Sequence[Message] | None = None,
+        model: str = "",
+        usage: Usage | None = None,
+        cost_usd: float | None = None,
+        stop_reason: StopReason | None = None,
+        ended_at: float | None = None,
+        tools: Sequence[ToolSpec] = (),
+        config: GenerateConfig | None = None,
+        remembered: bool = True,
+        retries: int = 0,
+        cached: bool = False,
+    ) -> None:
+        """A model answered: `messages`, or the conversation so far, which it joins unless it is not `remembered`.
+
+        Raises:
+            ConversionError: more calls in it than anybody makes.
+        """
+        self.cut_off()
+        writer, usage = self._writer, usage or Usage()
+        if len(message.tool_calls) > MAX_CALLS:
+            raise ConversionError(f"{writer.identity.task}: a reply with {len(message.tool_calls):,} tool calls")
+        stop_reason = stop_reason or ("tool_calls" if message.tool_calls else "stop")
+        began = writer._now
+
+        async def answer() -> Reply:
+            writer.at(ended_at)
+            return Reply(message, stop_reason, usage, cost_usd, writer._now - began, retries=retries, cached=cached)
+
+        sent = self.conversation if messages is None else messages
+        role = "judge" if self.name == GRADER else "main"
+        _driven(self._recorder.generate(self.name, role, model, sent, tools, config or GenerateConfig(), answer))
+        self.pending = list(message.tool_calls)
+        writer.messages += 1
+        if self.name != GRADER:
+            writer.steps += 1
+            writer.usage += usage
+            if cost_usd is not None:
+                writer.cost_usd = (writer.cost_usd or 0.0) + cost_usd
+        if remembered:
+            self.conversation.append(message)
+        self._sent = len(self.conversation)
+
+    def take(self, call_id: str = "", *, in_order: bool = True) -> ToolCall | None:
+        """The pending call of this id; where there is none, the first that is pending, unless not `in_order`."""
+        for number, call in enumerate(self.pending):
+            if call.id == call_id:
+                return self.pending.pop(number)
+        return self.pending.pop(0) if in_order and self.pending else None
+
+    def act(self, call: ToolCall, result: ToolResult | None, *, ended_at: float | None = None) -> None:
+        """A tool call and what came back; None: it was cut off. Its own name of the tool stays with the result."""
+        writer = self._writer
+        own = call.raw["item"].get("name") if call.raw else None
+        if result is not None and own and own != call.name:
+            told = {**result.data, "imported": {"tool": own, **result.data.get("imported", {})}}
+            result = replace(result, data=told)
+
+        async def answer() -> Mapping[str, Any]:
+            if result is None:
+                raise _CutOffError
+            writer.at(ended_at)
+            return {"result": part_to_json(result, self._recorder.blobs.store), "handed_in": None}
+
+        with suppress(_CutOffError):
+            _driven(self._recorder.effect("act", self.name, part_to_json(replace(call, raw=None)), answer))
+        self.acts += 1
+        writer.tool_calls += 1
+
+    def note(self, kind: str, **data: Any) -> None:
+        self._recorder.once(f"note.{kind}", self.name, data=data)
+
+    def cut_off(self) -> None:
+        """The calls of the last reply that have no result are given up."""
+        for call in self.pending:
+            self.act(call, None)
+        self.pending = []
+
+    def finish(self) -> None:
+        """Keep what was said after the last call of a model: nobody was sent it."""
+        self.cut_off()
+        for message in self.conversation[self._sent :]:
+            if message.role != "tool" and message.text:
+                self.note("imported.message", **message_to_json(message, self._recorder.blobs.store))
+
+
+def result_of(call: ToolCall, output: str, *, is_error: bool = False, **data: Any) -> ToolResult:
+    return ToolResult(call.id, call.name, (Text(output),), is_error, {k: v for k, v in data.items() if v is not None})
+
+
+class _CutOffError(Exception):
+    """The call has no result."""
+
+
+def _driven(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What a recorder's method returns. Nothing here waits for anything, so that no event loop is needed."""
+    try:
+        coroutine.send(None)
+    except StopIteration as ended:
+        value: T = ended.value
+        return value
+    raise AssertionError("importing waits for nothing")
+
+
+def _header(identity: Identity, source: Source) -> dict[str, Any]:
+    """Of the same shape as a header of our own, but for what only the maker of an episode can say."""
+    return {
+        "episode": {
+            "benchmark": identity.benchmark or identity.format,
+            "task": identity.task,
+            "agent": identity.agent,
+            "epoch": identity.epoch,
+            "seed": 0,
+        },
+        "benchmark": {"name": identity.benchmark, "version": identity.benchmark_version, "options": {}},
+        "scaffold": {"name": identity.agent, "options": {}},
+        "models": dict(identity.models),
+        "environment": None,
+        "imported": {
+            "format": identity.format,
+            "version": identity.version,
+            "file": source.name,
+            "sha256": source.sha256,
+            "outcome": identity.outcome,
+            "score": identity.score,
+            **document.without(identity.more),
+        },
+    }
