@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from trellis.models.messages import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult
+from trellis.models.messages import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult, message_to_json
 from trellis.models.model import Effort, GenerateConfig, Usage
 from trellis.trajectories.converters import document, parts
 from trellis.trajectories.converters.converter import ConversionError
@@ -140,6 +140,9 @@ class _Steps:
             self._line.cut_off()
             self._line.say(message)
             return []
+        if step.get("llm_call_count") == 0:
+            self._own(calls, message)
+            return calls
         metrics = document.mapping(step.get("metrics"))
         effort = step.get("reasoning_effort")
         self._line.reply(
@@ -161,6 +164,13 @@ class _Steps:
             self._line.note("imported.metrics", **{"extra": extra})
         return calls
 
+    def _own(self, calls: list[ToolCall], message: Message) -> None:
+        """What no model decided on: the agent's program acted, or spoke, by itself."""
+        self._line.cut_off()
+        self._line.pending = list(calls)
+        if message.text:
+            self._line.note("imported.message", **message_to_json(message))
+
     def _observed(self, step: Mapping[str, Any], calls: list[ToolCall], place: str) -> list[str]:
         observation = document.mapping(step.get("observation"))
         named: list[str] = []
@@ -176,7 +186,8 @@ class _Steps:
             kept = document.without({"subagents": refs, "extra": document.mapping(result.get("extra"))})
             fit = tuple(part for part in shown if isinstance(part, Text | Image))
             self._line.act(call, ToolResult(call.id, call.name, fit, data={"imported": kept} if kept else {}))
-            self._line.say(Message("tool", (ToolResult(call.id, call.name, fit),)))
+            if step.get("llm_call_count") != 0:
+                self._line.say(Message("tool", (ToolResult(call.id, call.name, fit),)))
         return named
 
     def _content(self, value: Any, place: str) -> list[Part]:

@@ -66,7 +66,7 @@ class _Walk:
             metrics = document.mapping(event.get("llm_metrics")) or metrics
             if "observation" in event and "action" not in event:
                 self._observation(event)
-            elif event.get("action") in MACHINERY:
+            elif document.word(event.get("action")) in MACHINERY:
                 self._machinery(event)
             elif event.get("source") == "agent":
                 self._action(event)

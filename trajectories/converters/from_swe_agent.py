@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from trellis.models.messages import Message, Role, Text, ToolCall, ToolResult
@@ -143,14 +144,17 @@ class _Walk:
         shown = said or document.text(step.get("thought"))
         message = Message("assistant", (*parts.reasoning(item or step), *([Text(shown)] if shown else []), *calls))
         self._said[said].append(message)
-        self._line.reply(message, messages=sent)
+        self._line.reply(message, messages=sent, remembered=item is not None or not self._history)
         extra = document.mapping(step.get("extra_info"))
         observation, seconds = document.text(step.get("observation")), document.number(step.get("execution_time"))
         if calls:
             self._writer.passes(seconds)
             call = self._line.take(calls[0].id) or calls[0]
             told = document.without({"state": _state(step.get("state")), "extra_info": extra})
-            self._line.act(call, result_of(call, observation, duration_s=seconds, imported=told or None))
+            result = result_of(call, observation, duration_s=seconds, imported=told or None)
+            self._line.act(call, result)
+            if not self._history:
+                self._line.say(replace(result, data={}).message)
         elif observation or extra:
             self._line.note("imported.observation", text=observation, extra_info=extra)
 
@@ -182,11 +186,14 @@ class _Walk:
         return [parts.tool_call(FORMAT, self._line.made_up_id(), name, {"command": action})]
 
     def _reach(self, said: str) -> dict[str, Any] | None:
-        """The next reply of this text in the history; the conversation is then what stands before it."""
+        """The next reply of this text in the history; the conversation is then what stands before it. None: it was not
+        kept there (the model was asked again)."""
         places = self._replies.get(said)
         while places and places[0] < self._next:
             places.popleft()
         if not places:
+            later = (n for n in range(self._next, len(self._history)) if _is_reply(self._history[n]))
+            self._say(next(later, len(self._history)))
             return None
         number = places.popleft()
         self._say(number)

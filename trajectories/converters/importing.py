@@ -6,7 +6,7 @@ import importlib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Self, cast
 
 from trellis.trajectories.converters import document
 from trellis.trajectories.converters.archive import Archive
@@ -82,6 +82,12 @@ class Import:
     def close(self) -> None:
         if self._archive:
             self._archive.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _within(name: str, work: Callable[[], Any]) -> Any:

@@ -39,7 +39,7 @@ class Events:
             listed = document.mapping(sample.get("transcript")).get("events")
         self.items = document.objects(listed, f"{place}.events")
         self.asked = any(event.get("event") == "model" for event in self)
-        self._forked = {event.get("span_id") for event in self.items if event.get("event") == "branch"}
+        self._forked = {document.word(e.get("span_id")) for e in self.items if e.get("event") == "branch"} - {""}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self._flat(self.items)
@@ -52,9 +52,9 @@ class Events:
             if isinstance(inner, list):
                 yield from self._flat([each for each in inner if isinstance(each, dict)])
 
-    def forked(self, span: Any) -> bool:
+    def forked(self, span: str) -> bool:
         """Does this span begin as a replay of another one's beginning?"""
-        return isinstance(span, str) and span in self._forked
+        return span in self._forked
 
 
 class Walk:
