@@ -76,7 +76,7 @@ def test_what_lies_there_is_not_overwritten(trellis: Trellis, tmp_path: Path) ->
     ("content", "says"),
     [
         (None, "trellis: x.json: No such file or directory"),
-        ("{", "trellis: x.json: not JSON: Expecting property name enclosed in double quotes (line 1, column 2, byte 1)"),
+        ("[1,", "trellis: x.json: not JSON: Expecting value (line 1, column 4, byte 3)"),
         ("{}", "trellis: x.json is no trajectory of a known format (atif, swe-agent, mini-swe-agent, openhands, aide, "
                "inspect; see --format)"),
         ('{"nodes": [{"id": "a\\u001b[2J"}, {"id": "a\\u001b[2J"}], "node2parent": {}}',

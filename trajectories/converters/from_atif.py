@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +16,9 @@ from trellis.trajectories.converters.native import Identity, Line, Source, Targe
 FORMAT = "atif"
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
 _PREFIX = "ATIF-v"
+_OURS = ("step", "stop_reason", "config", "usage", "latency_s", "waited_s", "is_error", "cut_off", "data", "output",
+         "handed_in", "ended_at", "changes", "malformed")  # fmt: skip
+"""Members of `extra` that our own exporter writes, and that have a place here."""
 
 
 def fits(value: Any) -> bool:
@@ -30,12 +33,21 @@ def read(source: Source, target: Target) -> None:
     agent = document.an_object(data.get("agent"), "agent")
     extra = document.mapping(data.get("extra"))
     model = document.word(agent.get("model_name"))
+    own = document.mapping(extra.get("trellis"))
+    episode = document.mapping(own.get("episode"))
+    benchmark = document.mapping(own.get("benchmark"))
     identity = Identity(
         FORMAT,
-        task=document.word(extra.get("task") or extra.get("task_id") or extra.get("task_name")) or source.stem,
+        benchmark=document.word(benchmark.get("name")),
+        benchmark_version=document.word(benchmark.get("version")),
+        epoch=max(1, document.count(episode.get("epoch"))),
+        outcome=document.word(own.get("outcome")),
+        score=document.number(document.mapping(own.get("score")).get("value")),
+        task=document.word(episode.get("task") or extra.get("task") or extra.get("task_id") or extra.get("task_name"))
+        or source.stem,
         agent=document.word(agent.get("name")) or FORMAT,
         version=version,
-        models={"main": model} if model else {},
+        models=_models(own, model),
         more={
             "agent_version": document.word(agent.get("version")),
             "session_id": document.word(data.get("session_id")),
@@ -48,6 +60,11 @@ def read(source: Source, target: Target) -> None:
     )
     with target.episode(identity) as writer:
         _Walk(writer, source.path.parent).trajectory(data, writer.line(), "")
+
+
+def _models(own: Mapping[str, Any], model: str) -> dict[str, str]:
+    named = {role: document.word(name) for role, name in document.mapping(own.get("models")).items()}
+    return named or ({"main": model} if model else {})
 
 
 class _Walk:
@@ -67,7 +84,7 @@ class _Walk:
         def delegate(name: str) -> None:
             number = waiting.pop(name)
             each = inner[number]
-            branch = self._writer.line(self._name(line, name), origin=line.name)
+            branch = self._writer.line(self._writer.free_name(line.name, name), origin=line.name)
             branch.note("imported.subagent", **document.without(each, "steps", "subagent_trajectories"))
             self.trajectory(each, branch, f"{place}subagent_trajectories[{number}].")
 
@@ -84,17 +101,7 @@ class _Walk:
             cached = document.count(final.get("total_cached_tokens"))
             usage = Usage(max(0, document.count(final.get("total_prompt_tokens")) - cached), cached,
                           output=document.count(final.get("total_completion_tokens")))  # fmt: skip
-            more = Usage(cache_write=self._writer.usage.cache_write, reasoning=self._writer.usage.reasoning)
-            counted = self._writer.usage
-            same = (counted.total_input, counted.output) == (usage.total_input, usage.output)
-            self._writer.total(Usage() if same else usage + more, document.cost(final.get("total_cost_usd")))
-
-    def _name(self, line: Line, name: str) -> str:
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60].strip(".-") or "subagent"
-        full, number = f"{line.name}/{plain}", 2
-        while full in self._writer.lines:
-            full, number = f"{line.name}/{plain}-{number}", number + 1
-        return full
+            self._writer.total(usage, document.cost(final.get("total_cost_usd")))
 
 
 class _Steps:
@@ -111,16 +118,19 @@ class _Steps:
         """Returns the subagents that its observation names."""
         self._writer.at(document.when(step.get("timestamp")))
         said = self._content(step.get("message"), place)
+        calls: list[ToolCall] = []
         match step.get("source"):
+            case "system" if step.get("observation"):  # what the system did, and not what it said to the model
+                self._line.note("imported.event", text="\n".join(p.text for p in said if isinstance(p, Text)))
             case "system" | "user":
-                self._line.say(Message(step["source"], tuple(said)))
-                calls: list[ToolCall] = []
+                if said:
+                    self._line.say(Message(step["source"], tuple(said)))
             case "agent":
                 calls = self._agent(step, said)
             case other:
                 raise ConversionError(f"{place}.source: {other!r} is none of system, user and agent")
-        if extra := document.mapping(step.get("extra")):
-            self._line.note("imported.extra", **{"step": document.count(step.get("step_id")), "extra": extra})
+        if extra := document.without(document.mapping(step.get("extra")), *_OURS):
+            self._line.note("imported.extra", step=document.count(step.get("step_id")), extra=extra)
         return self._observed(step, calls, place)
 
     def _agent(self, step: Mapping[str, Any], said: list[Part]) -> list[ToolCall]:
@@ -143,15 +153,18 @@ class _Steps:
         if step.get("llm_call_count") == 0:
             self._own(calls, message)
             return calls
-        metrics = document.mapping(step.get("metrics"))
-        effort = step.get("reasoning_effort")
+        metrics, extra = document.mapping(step.get("metrics")), document.mapping(step.get("extra"))
+        effort, taken = step.get("reasoning_effort"), _ours(metrics).get("latency_s")
+        began = document.when(step.get("timestamp"))
         self._line.reply(
             message,
             model=document.word(step.get("model_name")) or self._model,
             usage=_usage(metrics),
             cost_usd=document.cost(metrics.get("cost_usd")),
+            stop_reason=parts.stop_reason(extra.get("stop_reason")),
+            ended_at=None if began is None else began + (document.number(taken) or 0.0),
             tools=self._tools,
-            config=GenerateConfig(reasoning_effort=effort) if effort in get_args(Effort) else None,
+            config=_config(extra.get("config"), effort),
         )
         losses = self._writer.losses
         losses.add(
@@ -160,8 +173,8 @@ class _Steps:
         for name, what in (("prompt_token_ids", "lists of token ids"), ("completion_token_ids", "lists of token ids"),
                            ("logprobs", "lists of log probabilities")):  # fmt: skip
             losses.add(what, int(bool(metrics.get(name))))
-        if extra := document.mapping(metrics.get("extra")):
-            self._line.note("imported.metrics", **{"extra": extra})
+        if extra := document.without(document.mapping(metrics.get("extra")), *_OURS):
+            self._line.note("imported.metrics", extra=extra)
         return calls
 
     def _own(self, calls: list[ToolCall], message: Message) -> None:
@@ -180,15 +193,30 @@ class _Steps:
             shown = self._content(result.get("content"), f"{place}.observation.results[{number}]")
             id = document.word(result.get("source_call_id"))
             call = self._line.take(id, in_order=not id) if calls else None
-            if call is None:
-                self._line.note("imported.observation", text="\n".join(p.text for p in shown if isinstance(p, Text)))
-                continue
-            kept = document.without({"subagents": refs, "extra": document.mapping(result.get("extra"))})
+            extra = document.mapping(result.get("extra"))
             fit = tuple(part for part in shown if isinstance(part, Text | Image))
-            self._line.act(call, ToolResult(call.id, call.name, fit, data={"imported": kept} if kept else {}))
-            if step.get("llm_call_count") != 0:
-                self._line.say(Message("tool", (ToolResult(call.id, call.name, fit),)))
+            if call is None and step.get("is_copied_context") is True and extra.get("call_id"):
+                told = ToolResult(document.word(extra["call_id"]), "unnamed", fit)
+                self._line.say(told.message)
+            elif call is None:
+                self._line.note("imported.observation", text="\n".join(p.text for p in shown if isinstance(p, Text)))
+            else:
+                self._came_back(call, fit, extra, refs, said=step.get("llm_call_count") != 0)
         return named
+
+    def _came_back(
+        self, call: ToolCall, shown: tuple[Text | Image, ...], extra: Mapping[str, Any], refs: list[Any], *, said: bool
+    ) -> None:
+        """With what our own exporter says besides."""
+        seen = ToolResult(call.id, call.name, shown, extra.get("is_error") is True)
+        kept = document.without({"subagents": refs, "extra": document.without(extra, *_OURS)})
+        data = {**document.mapping(extra.get("data")), **({"imported": kept} if kept else {})}
+        whole = (Text(extra["output"]),) if isinstance(extra.get("output"), str) else shown
+        cut_off = extra.get("cut_off") is True
+        result = None if cut_off else replace(seen, parts=whole, data=data)
+        self._line.act(call, result, ended_at=document.when(extra.get("ended_at")))
+        if said and not cut_off:
+            self._line.say(seen.message)
 
     def _content(self, value: Any, place: str) -> list[Part]:
         """A text, or since 1.6 a list of texts and images."""
@@ -226,9 +254,29 @@ def _beside(folder: Path, name: str) -> bytes | None:
         return None
 
 
+def _ours(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    return document.mapping(metrics.get("extra"))
+
+
+def _config(config: Any, effort: Any) -> GenerateConfig | None:
+    """What of a call's settings is told; ours stand under `extra`."""
+    config = document.mapping(config)
+    seed = document.number(config.get("seed"))
+    return GenerateConfig(
+        temperature=document.number(config.get("temperature")),
+        max_output_tokens=document.count(config.get("max_output_tokens")) or None,
+        reasoning_effort=effort if effort in get_args(Effort) else None,
+        tool_choice=document.word(config.get("tool_choice")) or None,
+        response_schema=document.mapping(config.get("response_schema")) or None,
+        seed=None if seed is None else int(seed),
+    )
+
+
 def _usage(metrics: Mapping[str, Any]) -> Usage:
     """Tokens from a cache are part of the prompt there; what was written to one stands in `extra`, if anywhere."""
     extra = document.mapping(metrics.get("extra"))
+    if own := document.mapping(extra.get("usage")):
+        return Usage(**{each.name: document.count(own.get(each.name)) for each in fields(Usage)})
     total, cached = document.count(metrics.get("prompt_tokens")), document.count(metrics.get("cached_tokens"))
     written = min(document.count(extra.get("cache_creation_input_tokens")), max(0, total - cached))
     return Usage(

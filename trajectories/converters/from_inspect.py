@@ -113,13 +113,14 @@ def _sample(log: Mapping[str, Any], sample: _Sample, target: Target) -> None:
     data, spec = sample.data, document.mapping(log.get("eval"))
     messages = Messages(data, document.word(spec.get("model")))
     scores = _scores(data)
+    episode = document.mapping(document.mapping(data.get("metadata")).get("episode"))
     roles = document.mapping(spec.get("model_roles"))
     models = {role: document.word(document.mapping(each).get("model")) for role, each in roles.items()}
     main = document.word(spec.get("model"))
     identity = Identity(
         FORMAT,
         task=document.word(data.get("id")) or sample.place,
-        agent=_agent(log, spec),
+        agent=document.word(episode.get("agent")) or _agent(log, spec),
         version=document.word(log.get("version")),
         epoch=max(1, document.count(data.get("epoch"))),
         benchmark=document.word(spec.get("task")),

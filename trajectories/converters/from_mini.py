@@ -163,7 +163,8 @@ class _Walk:
             output = extra["raw_output"]
         if extra.get("returncode") is not None:
             code = document.number(extra["returncode"])
-        result = result_of(call, output, exit_code=None if code is None else int(code), imported=_kept(extra) or None)
+        result = result_of(call, output, is_error=bool(extra.get("exception_info")),
+                           exit_code=None if code is None else int(code), imported=_kept(extra) or None)  # fmt: skip
         line.act(call, result)
         self._writer.losses.add(parts.AS_USER, int(role == "user"))
         line.say(Message("tool", (ToolResult(call.id, call.name, tuple(seen)),)))  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
@@ -27,6 +26,8 @@ KEPT = {
     "anchor",
 }
 """Kinds of events that become notes."""
+_OURS = ("data", "handed_in", "changes")
+"""What our own exporter says of a tool's result besides."""
 _LOST = {"state": "changes of the state", "store": "changes of the sample's store", "sandbox": "calls of the sandbox"}
 
 
@@ -91,8 +92,7 @@ class Walk:
                     self._tool(event, number, at)
                 case kind if isinstance(kind, str) and kind in KEPT:
                     self._writer.at(at)
-                    told = document.without(event, "event", "uuid", "span_id", "timestamp", "working_start", "pending")
-                    self._line(event).note(f"imported.{kind}", **self._messages.resolved(told))
+                    self._note(event, kind)
                 case kind if isinstance(kind, str) and kind in _LOST:
                     self._writer.losses.add(_LOST[kind])
         self._ended(None)
@@ -105,18 +105,11 @@ class Walk:
         if kind in ("scorer", "scorers"):
             branch = GRADER
         elif branch != GRADER and ((kind == "agent" and inside) or events.forked(id)):
-            branch = self._name(branch, document.word(event.get("name")) or "agent")
+            branch = self._writer.free_name(branch, document.word(event.get("name")) or "agent")
             self._writer.line(branch, origin=self._branches.get(parent, "main"))
         self._branches[id] = branch
         if inside or kind == "agent":
             self._agents.add(id)
-
-    def _name(self, parent: str, name: str) -> str:
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60].strip(".-") or "agent"
-        full, number = f"{parent}/{plain}", 2
-        while full in self._writer.lines:
-            full, number = f"{parent}/{plain}-{number}", number + 1
-        return full
 
     def _line(self, event: Mapping[str, Any]) -> Line:
         branch = GRADER if self._scoring > 0 else self._branches.get(document.word(event.get("span_id")), "main")
@@ -159,6 +152,17 @@ class Walk:
             cached=event.get("cache") == "read",
         )
 
+    def _note(self, event: Mapping[str, Any], kind: str) -> None:
+        """As it is; what our own exporter made of a note is that note again."""
+        told = document.without(event, "event", "uuid", "span_id", "timestamp", "working_start", "pending")
+        told, own = self._messages.resolved(told), document.word(event.get("source"))
+        if kind == "anchor" and own == "trellis":
+            return
+        if kind != "info" or not own.startswith("trellis."):
+            self._line(event).note(f"imported.{kind}", **told)
+        elif own != "trellis.submit":  # what was handed in stands in the sample's output
+            self._line(event).note(own.removeprefix("trellis."), **document.mapping(told.get("data")))
+
     def _tool(self, event: Mapping[str, Any], number: int, at: float | None) -> None:
         line, id = self._line(event), document.word(event.get("id"))
         call = line.take(id, in_order=False)
@@ -170,9 +174,23 @@ class Walk:
         shown = self._messages.content(self._messages.resolved(event.get("result")))
         if error and not shown:
             shown = [Text(document.text(error.get("message")))]
-        kept = document.without({"error": error, "truncated": event.get("truncated"), "agent": event.get("agent")})
+        metadata = document.mapping(event.get("metadata"))
+        facts = document.mapping(metadata.get("data"))
+        kept = document.without(
+            {
+                "error": error,
+                "metadata": document.without(metadata, *_OURS),
+                "truncated": event.get("truncated"),
+                "agent": event.get("agent"),
+            }
+        )
         fit = tuple(part for part in shown if isinstance(part, Text | Image))
-        result = ToolResult(call.id, call.name, fit, bool(error), {"imported": kept} if kept else {})
+        data = {**facts, **({"imported": kept} if kept else {})}
+        result = ToolResult(call.id, call.name, fit, bool(error), data)
+        if event.get("pending") is True or (event.get("failed") is True and error.get("type") == "cancelled"):
+            self._writer.at(at)
+            line.act(call, None)
+            return
         ended = document.when(event.get("completed"))
         if ended is None or at is None or ended <= at:
             self._writer.at(at)

@@ -103,7 +103,10 @@ class Messages:
         if not id:
             self._made += 1
             id = f"call-{self._made}"
-        return parts.tool_call(FORMAT, id, document.word(item.get("function")) or "unnamed", item.get("arguments"))
+        name, arguments = document.word(item.get("function")) or "unnamed", item.get("arguments")
+        if not arguments and item.get("parse_error"):
+            return ToolCall(id, name, {}, document.text(item["parse_error"]))
+        return parts.tool_call(FORMAT, id, name, arguments)
 
     def content(self, value: Any) -> list[Part]:
         """A text, or a list of contents."""

@@ -4,6 +4,7 @@ on a clock that follows the foreign times. The same file always gives the same b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from trellis.trajectories.trajectory import GRADER
 
 T = TypeVar("T")
 
+_ODD = re.compile(r"[^A-Za-z0-9._-]+")
 MAX_CALLS = 4096
 """In one reply."""
 _LONGEST_S = 10 * 366 * 86400.0
@@ -142,6 +144,14 @@ class Writer:
                 self._recorder.once("branch", name, origin=origin, position=position)
         return line
 
+    def free_name(self, parent: str, name: str) -> str:
+        """A name for a branch below `parent` that no branch has yet, like `name`."""
+        plain = _ODD.sub("-", name.removeprefix(f"{parent}/"))[:60].strip(".-") or "branch"
+        full, number = f"{parent}/{plain}", 2
+        while full in self.lines:
+            full, number = f"{parent}/{plain}-{number}", number + 1
+        return full
+
     def submit(self, answer: str = "", files: Mapping[str, str] | None = None) -> None:
         """What the agent handed in."""
         if not answer and not files:
@@ -155,13 +165,15 @@ class Writer:
         _driven(self._recorder.effect("submit", "main", {"answer": answer}, answered))
 
     def total(self, usage: Usage, cost_usd: float | None) -> None:
-        """What the whole took, where the file says so itself: its single calls may not say it, or not all."""
-        if usage.total or cost_usd is not None:
-            self.line().note("imported.total", usage=usage.to_json(), cost_usd=cost_usd)
-        if usage.total:
-            self.usage = usage
-        if cost_usd is not None:
+        """What the whole took, as the file says; it counts where it is more than what the single calls say."""
+        more = usage.total > self.usage.total
+        dearer = cost_usd is not None and cost_usd > (self.cost_usd or 0.0) + 1e-9
+        if cost_usd is not None and (dearer or self.cost_usd is None or cost_usd > self.cost_usd - 1e-9):
             self.cost_usd = cost_usd
+        if more:
+            self.usage = usage
+        if more or dearer:
+            self.line().note("imported.total", usage=usage.to_json(), cost_usd=cost_usd)
 
     def finish(self) -> None:
         for line in self.lines.values():

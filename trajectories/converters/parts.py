@@ -30,7 +30,7 @@ def tool_call(format: str, id: str, name: str, arguments: Any) -> ToolCall:
     if not isinstance(arguments, dict):
         return ToolCall(id, name, {}, json.dumps(arguments)) if arguments is not None else ToolCall(id, name)
     command = next((arguments[key] for key in _COMMANDS if isinstance(arguments.get(key), str)), None)
-    if name.lower() not in SHELLS or command is None:
+    if name.lower() not in SHELLS or command is None or name == "shell":
         return ToolCall(id, name, arguments)
     return ToolCall(
         id,
