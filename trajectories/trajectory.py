@@ -83,8 +83,12 @@ class Step:
     """How many messages of the branch's call before stand before `given`."""
     given: tuple[Message, ...]
     """The messages that this call sent and the branch's call before it did not."""
+    names: tuple[str, ...]
+    """The names of `given`: a message that is said again has the same name."""
     reply: Reply | None
     """None: cut off, or the conversation was too long."""
+    answer: str
+    """The name of the reply's message; empty where there is no reply."""
     overflow: str
     begun_at: float
     ended_at: float | None
@@ -247,8 +251,9 @@ class Trajectory:
         return Note(seq, event["branch"], kind, event["at"], data)
 
     def notes(self, kind: str) -> Iterator[Note]:
-        """A scaffold's own events of this kind, such as `node`, on any branch."""
-        return (self.note(seq) for seq, entry in enumerate(self.file.entries) if entry.kind == f"note.{kind}")
+        """What happened of this kind on any branch: a scaffold's own events, such as `node`, or `submit`."""
+        kinds = (f"note.{kind}", f"{kind}.begun", kind)
+        return (self.note(seq) for seq, entry in enumerate(self.file.entries) if entry.kind in kinds)
 
     def close(self) -> None:
         self.file.close()
@@ -322,7 +327,9 @@ class Trajectory:
             tools=begun["tools"],
             kept=begun["keep"],
             given=tuple(self.message(name) for name in begun["messages"]),
+            names=tuple(begun["messages"]),
             reply=reply,
+            answer=ended["message"] if ended is not None and answered else "",
             overflow=ended.get("overflow", "") if ended is not None else "",
             begun_at=begun["at"],
             ended_at=ended["at"] if ended is not None else None,
