@@ -37,7 +37,7 @@ clean:
 	@touch $@
 
 .venv/.dev: pyproject.toml constraints.txt
-	@$(call install,mle$(comma)browser$(comma)mcp$(comma)bedrock$(comma)vertex$(comma)dev)
+	@$(call install,mle$(comma)browser$(comma)mcp$(comma)otel$(comma)bedrock$(comma)vertex$(comma)dev)
 	@touch $@ .venv/.demo
 
 comma := ,

@@ -24,6 +24,7 @@ COMMANDS = {
     "pack": ("trellis.runs.commands_pack:pack", "Compress the trajectories of a finished run."),
     "unpack": ("trellis.runs.commands_pack:unpack", "Undo pack."),
     "import": ("trellis.runs.commands_import:import_", "Read a trajectory that another framework recorded."),
+    "export": ("trellis.runs.commands_export:export", "Write trajectories in the formats of others."),
     "list": ("trellis.runs.commands_list:list_", "Show scaffolds, tools, models, benchmarks, tasks or runs."),
     "new": ("trellis.runs.commands_new:new", "Write a working scaffold, tool or benchmark, with its test."),
     "doctor": ("trellis.runs.commands_machine:doctor", "Say what this machine has, and what is missing for what."),

@@ -21,6 +21,7 @@ from trellis.runs.flags import as_json
 EXTRAS = {
     "mle": ("matplotlib", "pandas", "sklearn", "yaml"), "swelancer": ("pytest",), "browser": ("playwright",),
     "mcp": ("mcp",), "images": ("PIL",), "compose": ("yaml",), "bedrock": ("boto3",), "vertex": ("google.auth",),
+    "otel": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
 }  # fmt: skip
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 LOW_DISK_GB = 5.0

@@ -189,6 +189,15 @@ class Trajectory:
         """`seq` of the acts and notes that a step set off."""
         return list(self._asks[number - 1].inner)
 
+    def begun(self, number: int) -> int:
+        """The `seq` of the event with which a step begins."""
+        return self._asks[number - 1].seq
+
+    @property
+    def judged(self) -> int:
+        """The number of a judge's calls."""
+        return len(self._judged)
+
     def last_event(self, step: Step) -> int:
         """The `seq` of the last event that belongs to a step."""
         inner = [act.seq for act in step.acts] + [note.seq for note in step.notes]

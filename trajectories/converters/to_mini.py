@@ -1,0 +1,205 @@
+"""mini-swe-agent: `.traj.json` of version 1.1, the messages of one conversation. Of a run also `preds.json`, the
+patches as graders of SWE-bench take them.
+
+The format has one conversation: `main`, or where nothing happened there the branch whose work was handed in.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from trellis.models.messages import Media, Message, ToolResult
+from trellis.trajectories.converters import telling
+from trellis.trajectories.converters.converter import Losses
+from trellis.trajectories.converters.pieces import Pieces, document, dumped, without_none
+from trellis.trajectories.converters.telling import Told, Total, Turn
+from trellis.trajectories.trajectory import Act
+
+FORMAT = "mini-swe-agent"
+PLACE = "{benchmark}/{agent}/{epoch}/{task}/{task}.traj.json"
+BRANCHES = "steps on other branches than the one that is told"
+PAYLOADS = "parts in a provider's own form, signatures included"
+MEDIA = "sounds, films and documents"
+JUDGED = "calls of a judge"
+NOTES = "events of the scaffold and of the world besides steps"
+USES = "tool calls of the scaffold's own"
+REPEATED = "shortenings of the conversation (what was sent again is not repeated)"
+CUT = "calls of a model that came to no end"
+FILES = "files of a submission other than a patch"
+UNPRICED = "costs that are unknown (counted as 0)"
+LOSSES = (BRANCHES, PAYLOADS, MEDIA, JUDGED, NOTES, USES, REPEATED, CUT, FILES, UNPRICED)
+_EXITS = {"completed": "Submitted", "limit": "LimitsExceeded", "refused": "Refused", "cancelled": "UserInterruption"}
+
+
+def write(told: Told, path: Path, losses: Losses) -> None:
+    with document(path) as pieces:
+        _Document(told, pieces, losses).all()
+
+
+def prediction(told: Told) -> dict[str, str] | None:
+    """The line of `preds.json`; None: what was handed in is no patch."""
+    handed_in = told.submission()
+    patch = _patch(handed_in[1]) if handed_in else None
+    if patch is None:
+        return None
+    return {"model_name_or_path": told.model, "instance_id": told.task, "model_patch": patch}
+
+
+class _Document:
+    def __init__(self, told: Told, pieces: Pieces, losses: Losses) -> None:
+        self._told = told
+        self._pieces = pieces
+        self._losses = losses
+        self._total = Total()
+        self._cost = 0.0
+
+    def all(self) -> None:
+        told, put, trajectory = self._told, self._pieces, self._told.trajectory
+        branch = telling.spoken(trajectory)
+        status, submission = self._exit()
+        with put.array("messages"):
+            for turn in telling.turns(trajectory, branch):
+                for message in self._messages(turn):
+                    put.put(message)
+            exit = {"role": "exit", "content": submission,
+                    "extra": {"exit_status": status, "submission": submission}}  # fmt: skip
+            put.put(exit)
+        put.put(self._info(status, submission), "info")
+        put.members(trajectory_format="mini-swe-agent-1.1", instance_id=told.task or None)
+        self._count(branch.name)
+
+    def _info(self, status: str, submission: str) -> dict[str, Any]:
+        told = self._told
+        return {
+            "model_stats": {"instance_cost": self._cost, "api_calls": self._total.replies},
+            "config": {
+                "agent": {"name": told.agent, **told.header.get("scaffold", {}).get("options", {})},
+                "agent_type": f"trellis.{told.header.get('scaffold', {}).get('name') or told.agent}",
+                "model": {"model_name": told.model},
+                "model_type": "trellis",
+                "environment": told.header.get("environment") or {},
+                "environment_type": "trellis",
+            },
+            "mini_version": f"trellis-agents {importlib.metadata.version('trellis-agents')}",
+            "exit_status": status,
+            "submission": submission,
+            "trellis": without_none(
+                episode=told.header.get("episode"), score=told.outcome.score, limit=told.outcome.limit or None
+            ),
+        }
+
+    def _exit(self) -> tuple[str, str]:
+        told = self._told
+        handed_in = told.submission()
+        status = _EXITS.get(told.outcome.outcome, told.outcome.outcome or ("Submitted" if handed_in else ""))
+        if handed_in is None:
+            return status, ""
+        answer, files = handed_in
+        patch = _patch(files)
+        self._losses.add(FILES, len(files) - (patch is not None))
+        return status, answer if patch is None else patch
+
+    def _count(self, name: str) -> None:
+        """What the file does not tell."""
+        trajectory, losses = self._told.trajectory, self._losses
+        losses.add(BRANCHES, sum(len(b.steps) for b in trajectory.branches.values() if b.name not in (name, "grader")))
+        losses.add(JUDGED, trajectory.judged)
+        losses.add(NOTES, telling.notes_in(trajectory))
+
+    def _messages(self, turn: Turn) -> Iterator[dict[str, Any]]:
+        step, reply, losses = turn.step, turn.step.reply, self._losses
+        losses.add(REPEATED, int(turn.shortened))
+        for message in turn.fresh:
+            yield from self._said(message, self._seconds(step.begun_at))
+        if reply is None:
+            losses.add(CUT)
+            return
+        self._total.add(step)
+        self._cost += reply.cost_usd or 0.0
+        losses.add(UNPRICED, int(reply.cost_usd is None))
+        losses.add(PAYLOADS, telling.payloads(reply.message))
+        losses.add(USES, len(turn.alone))
+        acts = [{"command": _command(act), "tool_call_id": act.call.id} for act, _ in turn.results]
+        yield without_none(
+            role="assistant",
+            content=telling.openai_content(reply.message, self._left_out),
+            reasoning_content=telling.reasoning_of(reply.message) or None,
+            tool_calls=[telling.openai_call(call) for call in reply.tool_calls] or None,
+            extra=without_none(
+                actions=acts,
+                cost=reply.cost_usd or 0.0,
+                timestamp=self._seconds(step.ended_at),
+                response=_response(step.model, reply),
+            ),
+        )
+        for act, result in turn.results:
+            yield self._observation(act, result)
+
+    def _said(self, message: Message, at: float | None) -> Iterator[dict[str, Any]]:
+        self._losses.add(PAYLOADS, telling.payloads(message))
+        results = [part for part in message.parts if isinstance(part, ToolResult)]
+        for result in results:
+            yield {"role": "tool", "tool_call_id": result.call_id,
+                   "content": telling.openai_content(result.message, self._left_out), "extra": {}}  # fmt: skip
+        if results:
+            return
+        yield without_none(
+            role=message.role,
+            content=telling.openai_content(message, self._left_out),
+            tool_calls=[telling.openai_call(call) for call in message.tool_calls] or None,
+            extra=without_none(timestamp=at),
+        )
+
+    def _observation(self, act: Act, result: ToolResult | None) -> dict[str, Any]:
+        facts = act.result.data if act.result is not None else {}
+        cut_off = "the call was cut off" if act.result is None else ""
+        return {
+            "role": "tool",
+            "tool_call_id": act.call.id,
+            "content": telling.openai_content(result.message, self._left_out) if result else "",
+            "extra": without_none(
+                raw_output=act.result.text if act.result is not None else "",
+                returncode=facts.get("exit_code", -1 if act.result is None or act.result.is_error else 0),
+                timestamp=self._seconds(act.ended_at),
+                exception_info=cut_off,
+            ),
+        }
+
+    def _seconds(self, at: float | None) -> float | None:
+        began = self._told.began
+        return None if began is None or at is None else began.timestamp() + at
+
+    def _left_out(self, _: Media) -> None:
+        self._losses.add(MEDIA)
+
+
+def _command(act: Act) -> str:
+    """What the tool did as a command. A tool other than a shell is told as its call."""
+    command = act.call.arguments.get("command")
+    if act.call.name == "shell" and isinstance(command, str):
+        return command
+    return f"{act.call.name} {dumped(dict(act.call.arguments))}"
+
+
+def _response(model: str, reply: Any) -> dict[str, Any]:
+    usage = reply.usage
+    return {
+        "model": model,
+        "choices": [{"finish_reason": "content_filter" if reply.stop_reason == "refusal" else reply.stop_reason}],
+        "usage": {
+            "prompt_tokens": usage.total_input,
+            "completion_tokens": usage.total_output,
+            "total_tokens": usage.total,
+            "prompt_tokens_details": {"cached_tokens": usage.cache_read},
+            "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+        },
+    }
+
+
+def _patch(files: Any) -> str | None:
+    """The patch among the files that were handed in."""
+    found = next((data for name, data in files.items() if name.endswith((".patch", ".diff"))), None)
+    return None if found is None else found.decode("utf-8", "replace")
