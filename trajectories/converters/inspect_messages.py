@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from trellis.models.messages import Image, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult
@@ -30,7 +31,6 @@ class Messages:
         self._attached = 0
         pool = document.mapping(sample.get("events_data")).get("messages", sample.get("message_pool"))
         self._pool = document.sequence(pool)
-        self._pooled: dict[int, Message] = {}
         self._known: dict[str, Message] = {}
         self._made = 0
 
@@ -60,19 +60,19 @@ class Messages:
         found: list[Message] = []
         for number, ref in enumerate(document.a_list(refs, place)):
             match ref:
-                case [int(start), int(end)] if 0 <= start <= end <= len(self._pool):
+                case [int(start), int(end)] if 0 <= start <= end <= len(self._pooled):
                     if len(found) + end - start > MAX_REFERRED:
                         raise ConversionError(f"{place}: more than {MAX_REFERRED:,} messages")
-                    found += (self._from_pool(index) for index in range(start, end))
+                    found += self._pooled[start:end]
                 case _:
-                    raise ConversionError(f"{place}[{number}]: no range of the {len(self._pool)} messages of the pool")
+                    raise ConversionError(
+                        f"{place}[{number}]: no range of the {len(self._pooled)} messages of the pool"
+                    )
         return found
 
-    def _from_pool(self, index: int) -> Message:
-        if index not in self._pooled:
-            place = f"messages[{index}] of the pool"
-            self._pooled[index] = self.one(document.an_object(self._pool[index], place), place)
-        return self._pooled[index]
+    @cached_property
+    def _pooled(self) -> list[Message]:
+        return self.many(self._pool, "the pool of messages")
 
     def one(self, item: Mapping[str, Any], place: str) -> Message:
         key = json.dumps(document.without(item, "id", "source", "model", "metadata"), sort_keys=True)

@@ -76,6 +76,7 @@ class Target:
     folder: Callable[[Identity], Path]
     """The folder of an episode."""
     imported: list[Imported] = field(default_factory=list)
+    _folders: set[Path] = field(default_factory=set)
 
     @contextmanager
     def episode(self, identity: Identity) -> Iterator[Writer]:
@@ -85,10 +86,11 @@ class Target:
             ConversionError: this episode is in the file already.
         """
         folder = self.folder(identity)
-        if any(each.path == folder for each in self.imported):
+        if folder in self._folders:
             raise ConversionError(
                 f"{self.source.name} holds episode {identity.epoch} of task {identity.task!r} more than once"
             )
+        self._folders.add(folder)
         writer = Writer(folder, identity, self.source)
         try:
             yield writer
