@@ -53,7 +53,7 @@ def _node(
     duration = document.number(node.get("exec_time"))
     printed = node.get("_term_out", node.get("term_out"))
     if printed is None and duration is None:
-        line.act(call, None)
+        line.act(call, None, own=True)
     else:
         writer.passes(duration)
         output = "".join(map(document.text, printed)) if isinstance(printed, list) else document.text(printed)
@@ -61,7 +61,7 @@ def _node(
         more = document.without({name: node.get(name) for name in ("exc_type", "exc_info", "exc_stack")})
         result = result_of(call, output, exit_code=1 if raised else 0, timed_out=raised == "TimeoutError",
                            duration_s=duration, imported=more or None)  # fmt: skip
-        line.act(call, result)
+        line.act(call, result, own=True)
     buggy = _buggy(node)
     writer.line().note(
         "node",

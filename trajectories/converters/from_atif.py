@@ -17,7 +17,7 @@ FORMAT = "atif"
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
 _PREFIX = "ATIF-v"
 _OURS = ("step", "stop_reason", "config", "usage", "latency_s", "waited_s", "is_error", "cut_off", "data", "output",
-         "handed_in", "ended_at", "changes", "malformed")  # fmt: skip
+         "handed_in", "ended_at", "changes", "malformed", "notes")  # fmt: skip
 """Members of `extra` that our own exporter writes, and that have a place here."""
 
 
@@ -55,7 +55,7 @@ def read(source: Source, target: Target) -> None:
             "agent": document.mapping(agent.get("extra")),
             "notes": document.text(data.get("notes")),
             "continued": document.text(data.get("continued_trajectory_ref")),
-            "extra": extra,
+            "extra": document.without(extra, "trellis"),
         },
     )
     with target.episode(identity) as writer:
@@ -85,9 +85,11 @@ class _Walk:
             number = waiting.pop(name)
             each = inner[number]
             branch = self._writer.line(self._writer.free_name(line.name, name), origin=line.name)
-            branch.note("imported.subagent", **document.without(each, "steps", "subagent_trajectories"))
+            if "trellis" not in document.mapping(each.get("extra")):
+                branch.note("imported.subagent", **document.without(each, "steps", "subagent_trajectories"))
             self.trajectory(each, branch, f"{place}subagent_trajectories[{number}].")
 
+        walk.notes(document.mapping(document.mapping(data.get("extra")).get("trellis")).get("notes"))
         for number, step in enumerate(document.objects(data.get("steps"), f"{place}steps")):
             for name in walk.step(step, f"{place}steps[{number}]"):
                 if name in waiting:
@@ -129,9 +131,18 @@ class _Steps:
                 calls = self._agent(step, said)
             case other:
                 raise ConversionError(f"{place}.source: {other!r} is none of system, user and agent")
-        if extra := document.without(document.mapping(step.get("extra")), *_OURS):
-            self._line.note("imported.extra", step=document.count(step.get("step_id")), extra=extra)
-        return self._observed(step, calls, place)
+        extra = document.mapping(step.get("extra"))
+        if more := document.without(extra, *_OURS):
+            self._line.note("imported.extra", step=document.count(step.get("step_id")), extra=more)
+        named = self._observed(step, calls, place)
+        self.notes(extra.get("notes"))
+        return named
+
+    def notes(self, items: Any) -> None:
+        """As our own exporter writes them."""
+        for item in map(document.mapping, document.sequence(items)):
+            if kind := document.word(item.get("kind")):
+                self._line.note_of_ours(kind, document.mapping(item.get("data")))
 
     def _agent(self, step: Mapping[str, Any], said: list[Part]) -> list[ToolCall]:
         calls = [
@@ -139,7 +150,7 @@ class _Steps:
                 FORMAT,
                 document.word(call.get("tool_call_id")) or self._line.made_up_id(),
                 document.word(call.get("function_name")) or "unnamed",
-                call.get("arguments"),
+                document.mapping(call.get("extra")).get("malformed") or call.get("arguments"),
             )
             for call in map(document.mapping, document.sequence(step.get("tool_calls")))
         ]
@@ -147,7 +158,7 @@ class _Steps:
         message = Message("assistant", (*([Reasoning(thought)] if thought else []), *said, *calls))
         if step.get("is_copied_context") is True:
             self._writer.losses.add("replies copied from a trajectory before (kept as context, they are no steps)")
-            self._line.cut_off()
+            self._line.pending = []
             self._line.say(message)
             return []
         if step.get("llm_call_count") == 0:
@@ -179,7 +190,6 @@ class _Steps:
 
     def _own(self, calls: list[ToolCall], message: Message) -> None:
         """What no model decided on: the agent's program acted, or spoke, by itself."""
-        self._line.cut_off()
         self._line.pending = list(calls)
         if message.text:
             self._line.note("imported.message", **message_to_json(message))
@@ -208,13 +218,14 @@ class _Steps:
         self, call: ToolCall, shown: tuple[Text | Image, ...], extra: Mapping[str, Any], refs: list[Any], *, said: bool
     ) -> None:
         """With what our own exporter says besides."""
-        seen = ToolResult(call.id, call.name, shown, extra.get("is_error") is True)
         kept = document.without({"subagents": refs, "extra": document.without(extra, *_OURS)})
         data = {**document.mapping(extra.get("data")), **({"imported": kept} if kept else {})}
+        seen = ToolResult(call.id, call.name, shown, extra.get("is_error") is True, data)
         whole = (Text(extra["output"]),) if isinstance(extra.get("output"), str) else shown
         cut_off = extra.get("cut_off") is True
-        result = None if cut_off else replace(seen, parts=whole, data=data)
-        self._line.act(call, result, ended_at=document.when(extra.get("ended_at")))
+        result = None if cut_off else replace(seen, parts=whole)
+        self._line.act(call, result, ended_at=document.when(extra.get("ended_at")), own=not said,
+                       handed_in=extra.get("handed_in"))  # fmt: skip
         if said and not cut_off:
             self._line.say(seen.message)
 

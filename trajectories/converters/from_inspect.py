@@ -159,7 +159,8 @@ def _sample(log: Mapping[str, Any], sample: _Sample, target: Target) -> None:
         writer.messages = len(own) or writer.messages
         for name, score in scores.items():
             writer.line().note("imported.score", name=name, **messages.resolved(score))
-        writer.submit(messages.answer(data.get("output")))
+        if not episode:  # our own exporter says it where it happened
+            writer.submit(messages.answer(data.get("output")))
         writer.total(*messages.usage_of_all(data.get("model_usage")))
         losses = writer.losses
         losses.add("changes of the sample's store", int(bool(data.get("store"))))

@@ -70,7 +70,7 @@ class Walk:
         """Spans of agents, and those in them."""
         self._scoring = 0
         """Early logs: how many scorers are at work."""
-        self._later: list[tuple[float, int, Line, ToolCall, ToolResult]] = []
+        self._later: list[tuple[float, int, Line, ToolCall, ToolResult, bool, Any]] = []
         """Calls of tools that ended after what was logged behind them began."""
 
     # --- a sample with its events ---
@@ -160,12 +160,13 @@ class Walk:
             return
         if kind != "info" or not own.startswith("trellis."):
             self._line(event).note(f"imported.{kind}", **told)
-        elif own != "trellis.submit":  # what was handed in stands in the sample's output
-            self._line(event).note(own.removeprefix("trellis."), **document.mapping(told.get("data")))
+        else:
+            self._line(event).note_of_ours(own.removeprefix("trellis."), document.mapping(told.get("data")))
 
     def _tool(self, event: Mapping[str, Any], number: int, at: float | None) -> None:
         line, id = self._line(event), document.word(event.get("id"))
         call = line.take(id, in_order=False)
+        own = call is None
         if call is None:
             arguments = self._messages.resolved(document.mapping(event.get("arguments")))
             name = document.word(event.get("function")) or "unnamed"
@@ -175,7 +176,7 @@ class Walk:
         if error and not shown:
             shown = [Text(document.text(error.get("message")))]
         metadata = document.mapping(event.get("metadata"))
-        facts = document.mapping(metadata.get("data"))
+        facts, handed_in = document.mapping(metadata.get("data")), metadata.get("handed_in")
         kept = document.without(
             {
                 "error": error,
@@ -189,20 +190,20 @@ class Walk:
         result = ToolResult(call.id, call.name, fit, bool(error), data)
         if event.get("pending") is True or (event.get("failed") is True and error.get("type") == "cancelled"):
             self._writer.at(at)
-            line.act(call, None)
+            line.act(call, None, own=own)
             return
         ended = document.when(event.get("completed"))
         if ended is None or at is None or ended <= at:
             self._writer.at(at)
-            line.act(call, result)
+            line.act(call, result, own=own, handed_in=handed_in)
         else:
-            heapq.heappush(self._later, (ended, number, line, call, result))
+            heapq.heappush(self._later, (ended, number, line, call, result, own, handed_in))
 
     def _ended(self, at: float | None) -> None:
         """Write what the tools gave that had ended by then; None: all of it."""
         while self._later and (at is None or self._later[0][0] <= at):
-            ended, _, line, call, result = heapq.heappop(self._later)
-            line.act(call, result, ended_at=ended)
+            ended, _, line, call, result, own, handed_in = heapq.heappop(self._later)
+            line.act(call, result, ended_at=ended, own=own, handed_in=handed_in)
 
     # --- a sample without them ---
 

@@ -154,7 +154,7 @@ class Writer:
             full, number = f"{parent}/{plain}-{number}", number + 1
         return full
 
-    def submit(self, answer: str = "", files: Mapping[str, str] | None = None) -> None:
+    def submit(self, answer: str = "", files: Mapping[str, str] | None = None, branch: str = "main") -> None:
         """What the agent handed in."""
         if not answer and not files:
             return
@@ -164,7 +164,7 @@ class Writer:
         async def answered() -> Mapping[str, Any]:
             return {"answer": answer, "files": stored}
 
-        _driven(self._recorder.effect("submit", "main", {"answer": answer}, answered))
+        _driven(self._recorder.effect("submit", branch, {"answer": answer}, answered))
 
     def total(self, usage: Usage, cost_usd: float | None) -> None:
         """What the whole took, as the file says; it counts where it is more than what the single calls say."""
@@ -240,7 +240,6 @@ class Line:
         Raises:
             ConversionError: more calls in it than anybody makes.
         """
-        self.cut_off()
         writer, usage = self._writer, usage or Usage()
         if len(message.tool_calls) > MAX_CALLS:
             raise ConversionError(f"{writer.identity.task}: a reply with {len(message.tool_calls):,} tool calls")
@@ -255,6 +254,7 @@ class Line:
         role = "judge" if self.name == GRADER else "main"
         _driven(self._recorder.generate(self.name, role, model, sent, tools, config or GenerateConfig(), answer))
         self.pending = list(message.tool_calls)
+        writer.tool_calls += len(message.tool_calls)
         writer.messages += 1
         if self.name != GRADER:
             writer.steps += 1
@@ -272,37 +272,53 @@ class Line:
                 return self.pending.pop(number)
         return self.pending.pop(0) if in_order and self.pending else None
 
-    def act(self, call: ToolCall, result: ToolResult | None, *, ended_at: float | None = None) -> None:
-        """A tool call and what came back; None: it was cut off. Its own name of the tool stays with the result."""
+    def act(
+        self,
+        call: ToolCall,
+        result: ToolResult | None,
+        *,
+        ended_at: float | None = None,
+        own: bool = False,
+        handed_in: Any = None,
+    ) -> None:
+        """A tool call and what came back; None: it was cut off. Its own name of the tool stays with the result. `own`:
+        it stands in no reply."""
         writer = self._writer
-        own = call.raw["item"].get("name") if call.raw else None
-        if result is not None and own and own != call.name:
-            told = {**result.data, "imported": {"tool": own, **result.data.get("imported", {})}}
+        writer.tool_calls += int(own)
+        called = call.raw["item"].get("name") if call.raw else None
+        if result is not None and called and called != call.name:
+            told = {**result.data, "imported": {"tool": called, **result.data.get("imported", {})}}
             result = replace(result, data=told)
 
         async def answer() -> Mapping[str, Any]:
             if result is None:
                 raise _CutOffError
             writer.at(ended_at)
-            return {"result": part_to_json(result, self._recorder.blobs.store), "handed_in": None}
+            return {
+                "result": part_to_json(result, self._recorder.blobs.store),
+                "handed_in": handed_in if isinstance(handed_in, str) else None,
+            }
 
         with suppress(_CutOffError):
             _driven(self._recorder.effect("act", self.name, part_to_json(replace(call, raw=None)), answer))
         self.acts += 1
-        writer.tool_calls += 1
 
     def note(self, kind: str, **data: Any) -> None:
         self._recorder.once(f"note.{kind}", self.name, data=data)
 
-    def cut_off(self) -> None:
-        """The calls of the last reply that have no result are given up."""
-        for call in self.pending:
-            self.act(call, None)
-        self.pending = []
+    def note_of_ours(self, kind: str, data: Mapping[str, Any]) -> None:
+        """A note that our own exporters kept. Of what was handed in they have the names of the files alone."""
+        if kind != "submit":
+            self.note(kind, **data)
+            return
+        answer = document.mapping(data.get("answer"))
+        if files := document.mapping(answer.get("files")):
+            self._writer.losses.add("files that were handed in (their names are kept)", len(files))
+            self.note("imported.submission", files=sorted(files))
+        self._writer.submit(document.text(answer.get("answer")), branch=self.name)
 
     def finish(self) -> None:
         """Keep what was said after the last call of a model: nobody was sent it."""
-        self.cut_off()
         for message in self.conversation[self._sent :]:
             if message.role != "tool" and message.text:
                 self.note("imported.message", **message_to_json(message, self._recorder.blobs.store))

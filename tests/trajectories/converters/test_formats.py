@@ -185,7 +185,7 @@ def test_mini_swe_agent_2(imported: One) -> None:
     assert hidden.text == "Hand it in."
     assert hidden.raw is not None
     assert hidden.raw["item"]["encrypted_content"] == "ZW5j"
-    assert last.acts[0].result is None
+    assert last.acts == ()  # nobody knows what came of it
     assert last.begun_at == 8.5
     assert [note.data["content"] for note in trajectory.notes("imported.exit")] == ["42"]
 
@@ -205,10 +205,10 @@ def test_openhands(imported: One) -> None:
         ("shell", {"command": "ls"}),
         ("think", {"thought": "few"}),
         ("browse", {"url": "http://localhost"}),
-        ("finish", {"final_thought": "Two."}),
     ]
-    assert results(trajectory) == ["a\nb", "Your thought has been logged.", "no such page", None]
+    assert results(trajectory) == ["a\nb", "Your thought has been logged.", "no such page"]
     run, _, browse, message, finish = trajectory.steps()
+    assert [(call.name, call.arguments) for call in reply(finish).tool_calls] == [("finish", {"final_thought": "Two."})]
     assert run.acts[0].result is not None
     assert run.acts[0].result.data["exit_code"] == 0
     assert run.acts[0].result.data["imported"]["tool"] == "execute_bash"

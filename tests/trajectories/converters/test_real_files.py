@@ -63,7 +63,8 @@ def test_counts_match_those_of_the_file(
         trajectory = opened(each.path)
         assert each.format == path.parent.name
         assert len(trajectory) == each.steps
-        assert sum(len(step.acts) for step in trajectory.steps()) == each.tool_calls
+        replies = [step.reply for step in trajectory.steps() if step.reply]
+        assert sum(len(reply.tool_calls) for reply in replies) == each.tool_calls
 
 
 def test_usage_is_that_of_the_file(importing: Callable[..., list[Imported]]) -> None:
