@@ -179,7 +179,7 @@ class Walk:
         facts, handed_in = document.mapping(metadata.get("data")), metadata.get("handed_in")
         kept = document.without(
             {
-                "error": error,
+                "error": None if facts else error,
                 "metadata": document.without(metadata, *_OURS),
                 "truncated": event.get("truncated"),
                 "agent": event.get("agent"),
