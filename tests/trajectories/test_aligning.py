@@ -54,7 +54,9 @@ def mark(number: int, said: str, *calls: tuple[str, dict[str, object], str]) -> 
     )
     reply = Reply(assistant(said, *made))
     return mark_of(
-        Step(number, "main", number, "generate", 0, 1, "main", "m", {}, "", 0, (), reply, "", 0.0, 0.5, acts, ())
+        Step(
+            number, "main", number, "generate", 0, 1, "main", "m", {}, "", 0, (), (), reply, "", "", 0.0, 0.5, acts, ()
+        )
     )
 
 

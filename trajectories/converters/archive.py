@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
+import sys
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
@@ -11,10 +10,16 @@ from typing import Any, BinaryIO, Self, cast
 from trellis.trajectories.converters import document
 from trellis.trajectories.converters.converter import ConversionError
 
+if sys.version_info >= (3, 14):
+    import zipfile
+
+    from compression.zstd import ZstdError
+else:  # the same, which can read zstd
+    from backports.zstd import ZstdError, zipfile
+
 MAX_TOTAL_BYTES = 8 * 1024 * 1024 * 1024
 """Of all members that are read, unpacked."""
-_ZSTD = 93
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError,
+_BROKEN = (zipfile.BadZipFile, zlib.error, ZstdError, EOFError, NotImplementedError, RuntimeError, ValueError, OSError,
            IndexError, KeyError, OverflowError)  # fmt: skip
 """What `zipfile` raises for damaged archives."""
 
@@ -51,8 +56,8 @@ class Archive:
         if name not in self._members:
             raise ConversionError(f"{place}: not in the archive")
         try:
-            with self._open(self._members[name]) as file:
-                data = document.read_bounded(file, place)
+            with self._zip.open(self._members[name]) as file:
+                data = document.read_bounded(cast("BinaryIO", file), place)
         except _BROKEN as error:
             raise ConversionError(f"{place}: damaged: {error}") from None
         self._read += len(data)
@@ -68,46 +73,3 @@ class Archive:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _open(self, member: zipfile.ZipInfo) -> BinaryIO:
-        if member.compress_type != _ZSTD:
-            return cast("BinaryIO", self._zip.open(member))
-        import zstandard
-
-        self._file.seek(member.header_offset)
-        head = self._file.read(30)
-        if len(head) < 30 or head[:4] != b"PK\x03\x04":
-            raise zipfile.BadZipFile("no local header where one should be")
-        self._file.seek(int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little"), io.SEEK_CUR)
-        packed = io.BytesIO(self._file.read(member.compress_size))
-        reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(packed, read_across_frames=True)
-        return cast("BinaryIO", _Unpacked(reader, member))
-
-
-class _Unpacked:
-    """A member compressed with zstd; damage is told as `zipfile` tells it."""
-
-    def __init__(self, reader: Any, member: zipfile.ZipInfo) -> None:
-        self._reader = reader
-        self._member = member
-
-    def read(self, size: int) -> bytes:
-        import zstandard
-
-        chunks, left = [], size
-        try:
-            while left > 0 and (chunk := self._reader.read(min(left, 1 << 20))):
-                chunks.append(chunk)
-                left -= len(chunk)
-        except zstandard.ZstdError as error:
-            raise zipfile.BadZipFile(str(error)) from None
-        data = b"".join(chunks)
-        if left > 0 and zlib.crc32(data) != self._member.CRC:
-            raise zipfile.BadZipFile("its checksum is wrong")
-        return data
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._reader.close()

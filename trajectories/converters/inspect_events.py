@@ -11,7 +11,7 @@ from trellis.models.model import Effort, GenerateConfig
 from trellis.trajectories.converters import document, parts
 from trellis.trajectories.converters.inspect_messages import FORMAT, Messages, usage_of
 from trellis.trajectories.converters.native import Line, Writer
-from trellis.trajectories.trajectory import GRADER
+from trellis.trajectories.recorded import GRADER
 
 KEPT = {
     "info",

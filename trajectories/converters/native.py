@@ -15,8 +15,8 @@ from trellis.models.messages import Message, Text, ToolCall, ToolResult, message
 from trellis.models.model import GenerateConfig, Reply, StopReason, ToolSpec, Usage
 from trellis.trajectories.converters import document
 from trellis.trajectories.converters.converter import ConversionError, Imported, Losses
+from trellis.trajectories.recorded import GRADER
 from trellis.trajectories.recorder import Recorder
-from trellis.trajectories.trajectory import GRADER
 
 T = TypeVar("T")
 

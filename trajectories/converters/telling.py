@@ -14,7 +14,8 @@ from typing import Any
 from trellis.models.messages import Media, Message, Reasoning, Text, ToolCall, ToolResult
 from trellis.models.model import Usage
 from trellis.trajectories.converters.pieces import dumped
-from trellis.trajectories.trajectory import GRADER, Act, Branch, Note, Step, Trajectory
+from trellis.trajectories.recorded import GRADER
+from trellis.trajectories.trajectory import Act, Branch, Note, Step, Trajectory
 
 
 @dataclass(frozen=True, slots=True)

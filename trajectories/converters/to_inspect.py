@@ -25,7 +25,8 @@ from trellis.trajectories.converters import telling
 from trellis.trajectories.converters.converter import Losses
 from trellis.trajectories.converters.pieces import Pieces, dumped, without_none
 from trellis.trajectories.converters.telling import Told
-from trellis.trajectories.trajectory import GRADER, Act, Branch, Note, Step
+from trellis.trajectories.recorded import GRADER
+from trellis.trajectories.trajectory import Act, Branch, Note, Step
 
 FORMAT = "inspect"
 PLACE = "{benchmark}-{agent}.eval"

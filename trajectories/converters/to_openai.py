@@ -17,7 +17,8 @@ from trellis.trajectories.converters import telling
 from trellis.trajectories.converters.converter import Losses
 from trellis.trajectories.converters.pieces import dumped
 from trellis.trajectories.converters.telling import Told
-from trellis.trajectories.trajectory import GRADER, Branch, Step
+from trellis.trajectories.recorded import GRADER
+from trellis.trajectories.trajectory import Branch, Step
 
 FORMAT = "openai"
 PLACE = "training.jsonl"

@@ -17,7 +17,8 @@ from trellis.trajectories.converters import telling
 from trellis.trajectories.converters.converter import ConversionError, Losses
 from trellis.trajectories.converters.pieces import dumped
 from trellis.trajectories.converters.telling import Told, Total
-from trellis.trajectories.trajectory import GRADER, Act, Branch, Step
+from trellis.trajectories.recorded import GRADER
+from trellis.trajectories.trajectory import Act, Branch, Step
 
 FORMAT = "otel"
 PLACE = "spans.json"
