@@ -143,6 +143,7 @@ class _Failed:
     def __init__(self, path: Path, error: Exception) -> None:
         self.path = path
         self.error = error
+        self.said = f"{type(error).__name__}: {error}"
 
 
 def _replayed(path: Path, variant: Variant) -> Replayed | _Failed:
@@ -178,8 +179,7 @@ def _save(paths: list[Path], target: Path, variant: Variant, *, as_json: bool) -
 def _to_json(outcome: Replayed | _Failed) -> dict[str, object]:
     if isinstance(outcome, Replayed):
         return outcome.to_json()
-    error = f"{type(outcome.error).__name__}: {outcome.error}"
-    return {"trajectory": str(outcome.path), "same": False, "error": error}
+    return {"trajectory": str(outcome.path), "same": False, "error": outcome.said}
 
 
 def _print(outcome: Replayed | _Failed) -> None:
@@ -188,10 +188,15 @@ def _print(outcome: Replayed | _Failed) -> None:
         click.echo(click.style(text, fg=colour) if colour else text)
 
 
+def _shown(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def _told(outcome: Replayed | _Failed) -> Iterator[str]:
     if isinstance(outcome, Replayed):
-        yield from lines(outcome)
+        yield from lines(outcome, _shown(outcome.path))
         return
-    yield f"{outcome.path}: the program failed: {line(f'{type(outcome.error).__name__}: {outcome.error}', 2000)}"
+    yield f"{visible(_shown(outcome.path))}: the program failed: {line(outcome.said, 2000)}"
     for text in "".join(traceback.format_exception(outcome.error)).splitlines():
         yield f"  {visible(text)}"

@@ -67,9 +67,10 @@ def replay(request: pytest.FixtureRequest) -> Replay:
             advice = "if this is meant: pytest --trellis-update"
             if outcome.change is not None and request.config.getoption("--trellis-update"):
                 outcome = rerecord(found, log := log_in(found) or found, variant)
-                advice = _ONLY_LIVE.format(path=path, at=max(0, outcome.change.step - 1) if outcome.change else 0)
                 if outcome.change is None:
                     request.node.user_properties.append((_PROPERTY, _shown(request, log)))
+                else:
+                    advice = _ONLY_LIVE.format(path=_shown(request, found), at=outcome.change.same_until)
             problem = "\n".join([*lines(outcome, _shown(request, found)), advice]) if outcome.change else ""
         except UsageError as error:
             problem = str(error)

@@ -26,6 +26,7 @@ from trellis.scaffolds.approval import Decision
 from trellis.scaffolds.baselines import Noop
 from trellis.scaffolds.episode import Episode
 from trellis.scaffolds.scaffold import Scaffold
+from trellis.trajectories.blobs import is_name
 from trellis.trajectories.differences import Difference, differences, shown
 from trellis.trajectories.log import Event, LogError
 from trellis.trajectories.recorded import ASKS, GRADER, Recorded
@@ -52,23 +53,31 @@ class Change:
     kind: str
     """Of the effect: `generate`, `compact`, `act`, `submit`, `branch`, ..."""
     how: Literal["changed", "new", "gone"]
-    """Another request; one where nothing more is recorded; one that is recorded and no longer made."""
+    """Another request; one where none of its kind is recorded; one that is recorded and no longer made."""
     branch: str
     step: int
     """Number of the step that it is, or that it follows; 0: before the first of its branch."""
     turn: int
     """That step's place in its branch."""
     event: int | None
-    """The recorded event; None where there is none."""
+    """The recorded event; of a new request what is recorded in its place, None: nothing more."""
     request: tuple[str, ...]
     """What is asked for, where it is new or gone."""
     differences: tuple[Difference, ...] = ()
+    instead_of: str = ""
+    """Of a new request: the kind of the effect that is recorded in its place."""
+
+    @property
+    def same_until(self) -> int:
+        """The last step with which nothing is wrong: from where a fork tells what comes of the change."""
+        return self.step if self.how == "new" else max(0, self.step - 1)
 
     def to_json(self) -> dict[str, Any]:
         different = [{"what": d.what, "how": d.how, "diff": list(d.lines)} for d in self.differences]
         return {
             "kind": self.kind, "how": self.how, "branch": self.branch, "step": self.step, "turn": self.turn,
             "event": self.event, "request": list(self.request), "differences": different,
+            "instead_of": self.instead_of,
         }  # fmt: skip
 
 
@@ -134,22 +143,31 @@ def rerecord(path: Path, target: Path, variant: Variant = Variant()) -> Replayed
 def _replay(path: Path, variant: Variant, *, folder: Path | None, target: Path | None = None) -> Replayed:
     began = time.perf_counter()
     try:
-        with Trajectory(path) as trajectory:
+        with _opened(path) as trajectory:
             source = _source(trajectory, strict=folder is None)
             again, scaffold = _reopened(trajectory, variant)
             header = _header(trajectory.header, target) if target else {"episode": trajectory.header["episode"]}
             _finish(_carry_out(trajectory, source, again, scaffold, folder, header))
             change, notes = _first_change(trajectory, source, strict=folder is None)
     except FileNotFoundError as error:
-        raise UsageError(_missing(path, error)) from None
+        name = Path(str(error.filename or error)).name
+        if not is_name(name):
+            raise
+        blob = trajectory.path.parent / "blobs" / name
+        raise UsageError(f"{path}: {blob} is missing: copy the folder blobs along with the trajectory") from None
     except LogError as error:
         raise UsageError(str(error)) from None
-    except OSError as error:
-        raise UsageError(f"{error.filename or path}: {error.strerror}") from None
     ms = (time.perf_counter() - began) * 1000
     answered = source.recorded.taken - Counter(mismatch.kind for mismatch in source.mismatches if mismatch.recorded)
     steps = sum(answered[kind] for kind in ASKS)
     return Replayed(path, steps, answered["act"], ms, change, (*again.differs, *notes))
+
+
+def _opened(path: Path) -> Trajectory:
+    try:
+        return Trajectory(path)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
 
 
 def _finish(work: Any) -> None:
@@ -209,9 +227,6 @@ async def _carry_out(
 class RecordedModel:
     """A model of which only the name is left."""
 
-    context_tokens: int | None = None
-    max_output_tokens: int | None = None
-
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -226,16 +241,6 @@ class RecordedModel:
 
     async def compact(self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = ()) -> Reply:
         _unreachable(self.name)
-
-    def worst_case_usd(
-        self,
-        messages: Sequence[Message],
-        *,
-        tools: Sequence[ToolSpec] = (),
-        config: GenerateConfig = GenerateConfig(),
-    ) -> float:
-        """A call that is not recorded exceeds every cap: that is where an episode with one may have ended."""
-        return float("inf")
 
 
 class RecordedTools:
@@ -335,19 +340,21 @@ def _toolsets(trajectory: Trajectory) -> list[str]:
 def _first_change(trajectory: Trajectory, source: Source, *, strict: bool) -> tuple[Change | None, list[str]]:
     """The earliest in the order of the record, and whatever else is to be said."""
     changes: list[Change] = []
+    left = [event for event in source.recorded.left() if event["branch"] != GRADER]
     for mismatch in source.mismatches:
         cut = source.recorded.cut_off.get((mismatch.kind, mismatch.branch))
         recorded = mismatch.recorded or cut
-        if recorded is None:
-            changes.append(_new(trajectory, mismatch))
+        here = [event for event in left if event["branch"] == mismatch.branch]
+        if recorded is None or (here and here[0]["seq"] < recorded["seq"]):
+            changes.append(_new(trajectory, mismatch, here[0] if here else None))
             continue
         different = differences(_recorded(trajectory, recorded), mismatch.asked)
         if different or mismatch.recorded:
-            changes.append(_changed(trajectory, source, recorded, mismatch, different))
-    left = [event for event in source.recorded.left() if event["branch"] != GRADER] if strict else []
+            changes.append(_changed(trajectory, recorded, mismatch, different, here))
+    left = left if strict else []
     if changes:
         first = min(changes, key=lambda change: (change.event is None, change.event or 0))
-        before = [event for event in left if event["seq"] < (first.event or 0)]
+        before = [event for event in left if event["seq"] < (first.event or 0) and event["branch"] != first.branch]
         return first, [f"not asked for before that: {_where(trajectory, event)}" for event in before[:3]]
     if source.mismatches:
         return None, ["the record was cut off in the last call that is asked for"]
@@ -355,21 +362,26 @@ def _first_change(trajectory: Trajectory, source: Source, *, strict: bool) -> tu
 
 
 def _changed(
-    trajectory: Trajectory, source: Source, recorded: Event, mismatch: ReplayMismatch, different: list[Difference]
+    trajectory: Trajectory, recorded: Event, mismatch: ReplayMismatch, different: list[Difference], left: list[Event]
 ) -> Change:
     """Another request; where it is the very one that comes later in the record, the one before it is gone."""
-    later = [e for e in source.recorded.left() if e["kind"] == recorded["kind"] and e["branch"] == recorded["branch"]]
-    for event in later[:8]:
+    for event in [event for event in left if event["kind"] == recorded["kind"]][:8]:
         if all(d.what == "setting seed" for d in differences(_recorded(trajectory, event), mismatch.asked)):
             return _gone(trajectory, recorded)
     step, turn = _place(trajectory, recorded)
     return Change(mismatch.kind, "changed", mismatch.branch, step, turn, recorded["seq"], (), tuple(different))
 
 
-def _new(trajectory: Trajectory, mismatch: ReplayMismatch) -> Change:
+def _new(trajectory: Trajectory, mismatch: ReplayMismatch, instead_of: Event | None) -> Change:
+    """A request for which nothing is recorded, or something of another kind."""
     steps = trajectory.branches[mismatch.branch].steps if mismatch.branch in trajectory.branches else []
+    kind, event = "", None
+    if instead_of is not None:
+        kind, event = instead_of["kind"].removesuffix(".begun"), int(instead_of["seq"])
+        steps = [number for number in steps if trajectory.step(number).seq < event]
     last, turn = (steps[-1], len(steps)) if steps else (0, 0)
-    return Change(mismatch.kind, "new", mismatch.branch, last, turn, None, tuple(shown(mismatch.asked)))
+    request = tuple(shown(mismatch.asked))
+    return Change(mismatch.kind, "new", mismatch.branch, last, turn, event, request, instead_of=kind)
 
 
 def _gone(trajectory: Trajectory, recorded: Event) -> Change:
@@ -402,13 +414,6 @@ def _recorded(trajectory: Trajectory, event: Event) -> Asked:
         what: Mapping[str, Any] = trajectory.note(event["seq"]).data["what"]
         return what
     return {name: value for name, value in event.items() if name not in ("seq", "at", "branch", "kind")}
-
-
-def _missing(path: Path, error: FileNotFoundError) -> str:
-    name = Path(str(error.filename or error)).name
-    if len(name) == 64:
-        return f"{path}: {path.parent / 'blobs' / name} is missing: copy the folder blobs along with the trajectory"
-    return f"{error.filename or path}: no such file"
 
 
 # --- what a trajectory that is kept says of itself ---

@@ -8,7 +8,7 @@ from trellis.models.terminal import visible
 from trellis.runs.regression import Change, Replayed
 from trellis.runs.text import plural
 
-SHOWN = 60
+SHOWN = 40
 """How many lines of one difference are shown."""
 _ASKED = {"generate": "the request to the model", "compact": "the request to compact the conversation"}
 _MADE = {
@@ -45,7 +45,11 @@ def _change(change: Change) -> Iterator[str]:
             yield f"{where}: {asked} has changed (event {change.event})"
         case "new":
             after = f"after {where}" if change.step else where
-            yield f"{after}: there is another {made}, and none is recorded"
+            other = _MADE.get(change.instead_of, change.instead_of)
+            if other:
+                yield f"{after}: now a {made}, where the record goes on with a {other} (event {change.event})"
+            else:
+                yield f"{after}: now another {made}, and no more are recorded"
         case "gone":
             yield f"{where}: a recorded {made} is no longer made (event {change.event})"
     yield from _indented(change.request, "    ")
@@ -58,4 +62,4 @@ def _indented(text: tuple[str, ...], margin: str) -> Iterator[str]:
     for line in text[:SHOWN]:
         yield f"{margin}{line}"
     if len(text) > SHOWN:
-        yield f"{margin}... {plural(len(text) - SHOWN, 'more line')} (--json has all)"
+        yield f"{margin}... {plural(len(text) - SHOWN, 'more line')} (trellis replay --recorded --json has all)"

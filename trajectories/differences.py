@@ -47,7 +47,8 @@ def differences(was: Asked, now: Asked) -> list[Difference]:
         ]
     assert not isinstance(was, Request)
     assert not isinstance(now, Request)
-    return list(_members("", _flat(was), _flat(now)))
+    found = list(_members("", _flat(was), _flat(now)))
+    return sorted(found, key=lambda each: each.how == "removed")  # what another call has of its own comes last
 
 
 def shown(asked: Asked) -> list[str]:

@@ -47,8 +47,6 @@ class Recorded:
         """By hash."""
         self.tools: set[str] = set()
         """Hashes of the sets of tools that were offered."""
-        self.ended_at = 0.0
-        """On the episode's clock."""
         self.taken: Counter[str] = Counter()
         """How many effects of each kind were handed out."""
         self.cut_off: dict[tuple[str, str], Event] = {}
@@ -56,7 +54,7 @@ class Recorded:
         self._waiting: defaultdict[tuple[str, str], deque[Event]] = defaultdict(deque)
         self._done: dict[int, Event] = {}
         for event in events:
-            kind, self.ended_at = event["kind"], event["at"]
+            kind = event["kind"]
             if kind == "message":
                 self.messages[event["hash"]] = message_of(event, load)
             elif kind == "tools":

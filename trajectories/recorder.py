@@ -190,11 +190,7 @@ class Recorder:
         """Is there a recorded answer to the next effect of this kind on this branch?"""
         if self._own.next(kind, branch):
             return True
-        if self._source is None or self._source.recorded.next(kind, branch):
-            return self._source is not None
-        if self._source.alone:  # what was not recorded came after all that was: the time may have been up
-            self._stand(self._source.recorded.ended_at)
-        return False
+        return self._source is not None and self._source.recorded.next(kind, branch) is not None
 
     def holds(self, event: str, branch: str, *, before: str) -> bool | None:
         """Is there an event of this kind on this branch before the next one of the kind `before`? None: neither is
@@ -367,7 +363,8 @@ class Recorder:
         source = self._source
         if source is None:
             return None
-        effect = source.recorded.take(kind, branch)
+        cut_off = source.recorded.take_cut_off(kind, branch, fingerprint)
+        effect = None if cut_off else source.recorded.take(kind, branch)
         if effect is None:
             if source.alone:
                 raise self._mismatch(kind, branch, None, asked)

@@ -28,10 +28,8 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
     """A folder with a trajectory and the benchmark that it came from."""
     shutil.copy(OURS / "small.py", pytester.path)
     shutil.copytree(OURS / "trajectories", pytester.path / "trajectories")
-    pytester.makeini(
-        "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
-        "addopts = -p no:cacheprovider -p no:hypothesispytest\n"
-    )
+    options = "-p no:cacheprovider -p no:hypothesispytest"
+    pytester.makeini(f"[pytest]\nasyncio_default_fixture_loop_scope = function\naddopts = {options}\n")
     return pytester
 
 
@@ -93,8 +91,8 @@ def test_what_only_a_live_run_can_tell_is_not_written(project: pytest.Pytester) 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "step 1 (main:1): the tool call has changed (event *)",
-            "    +id",
+            "branch main: now a tool call, where the record goes on with a call of the model (event *)",
+            "    argument command: id",
             "not written: this was never answered, and only a live run can tell what comes of it:",
             "  trellis fork trajectories/react.jsonl --at 0",
         ]

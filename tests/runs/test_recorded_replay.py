@@ -12,7 +12,7 @@ import pytest
 
 from trellis.environments import kinds
 from trellis.environments.environment import Environment, EnvironmentSpec
-from trellis.models.messages import ToolCall, assistant, system, user
+from trellis.models.messages import Message, ToolCall, assistant, system, user
 from trellis.models.model import ContextOverflow, GenerateConfig, Reply, ToolSpec, Usage
 from trellis.models.scripted import Scripted, ScriptItem
 from trellis.runs import experiment as experiments
@@ -49,16 +49,21 @@ def header(benchmark: str = f"{SUMS}:Sums:plain", **settings: Any) -> dict[str, 
 
 
 def record(
-    folder: Path, scaffold: Scaffold, replies: Sequence[ScriptItem], head: Mapping[str, Any] | None = None, **more: Any
+    folder: Path,
+    scaffold: Scaffold,
+    replies: Sequence[ScriptItem] | Scripted,
+    head: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> Path:
     """An episode as `trellis run` would have had it, with a model that says what it is told to."""
     head = head or header()
+    model = replies if isinstance(replies, Scripted) else Scripted(replies)
     experiment = experiments.make(head["experiment"], folder=Path.cwd())
     cell = make_plan(experiment, only_to_score=True).cells[0]
 
     async def attempt() -> None:
         opened = Episode.open(
-            folder, task=cell.task, tools=cell.tools(), models={"main": Scripted(replies)}, seed=7,
+            folder, task=cell.task, tools=cell.tools(), models={"main": model}, seed=7,
             budget=experiment.budget.open(), label="test", environment=cell.environment, header=head,
             collect=lambda world, answer: cell.planned.benchmark.collect(cell.task, world, answer), **more,
         )  # fmt: skip
@@ -152,20 +157,28 @@ def test_a_call_that_is_no_longer_made(recorded: Path) -> None:
 
 def test_one_more_tool_call(recorded: Path) -> None:
     found = change(recorded, Agent, looks=2)
-    assert (found.kind, found.how, found.branch, found.step, found.event) == ("act", "new", "main", 2, None)
+    assert (found.kind, found.how, found.step, found.instead_of) == ("act", "new", 1, "generate")
     assert "argument command: echo 1" in found.request
 
 
 def test_a_submission_of_something_else(recorded: Path) -> None:
-    found = change(recorded, Agent, again=False)
-    assert (found.kind, found.how) == ("submit", "changed")
-    assert different(found) == {"answer": ("changed", ("-Yes.", "+11"))}
+    class Shouter(Agent):
+        async def solve(self, episode: Episode) -> None:
+            shout = episode.submit
+            episode.submit = lambda answer="": shout(answer.upper())  # type: ignore[method-assign]
+            await super().solve(episode)
+
+    found = change(recorded, Shouter)
+    assert (found.kind, found.how, found.step) == ("submit", "changed", 2)
+    assert different(found) == {"answer": ("changed", ("-Yes.", "+YES."))}
+    early = change(recorded, Agent, again=False)
+    assert (early.kind, early.how, early.step, early.instead_of) == ("submit", "new", 1, "generate")
 
 
 def test_one_more_call_of_the_model(tmp_path: Path) -> None:
     recorded = record(tmp_path / "episode", Agent(again=False), ["11"])
     found = change(recorded, Agent)
-    assert (found.kind, found.how, found.step, found.turn, found.event) == ("generate", "new", 1, 1, None)
+    assert (found.kind, found.how, found.step, found.turn, found.instead_of) == ("generate", "new", 1, 1, "submit")
     assert found.request == ("user:", "Are you sure?")
 
 
@@ -243,6 +256,26 @@ def test_its_own_error_is_the_programs(recorded: Path) -> None:
 
     with pytest.raises(ZeroDivisionError, match="by nothing"):
         replay(recorded, Variant(Broken))
+
+    class Missing(Agent):
+        async def solve(self, episode: Episode) -> None:
+            Path("no-such-prompt.txt").read_text()
+
+    with pytest.raises(FileNotFoundError, match="no-such-prompt"):
+        replay(recorded, Variant(Missing))
+
+
+class Dear(Scripted):
+    """Tells what a call may cost at most."""
+
+    def worst_case_usd(self, messages: Sequence[Message], **_: object) -> float:
+        return 1.0
+
+
+def test_a_cap_stands_where_it_stood_without_prices(tmp_path: Path) -> None:
+    recorded = record(tmp_path / "episode", Agent(), Dear(["11"]), header(budget={"cost_usd": 0.5}))
+    outcome = replay(recorded, Variant(Agent))
+    assert (outcome.steps, outcome.change) == (0, None)
 
 
 @pytest.mark.parametrize("budget", [{"steps": 2}, {"tokens": 3}, {"cost_usd": 1e-9}])
@@ -420,7 +453,8 @@ def test_the_command(trellis: Trellis, sums: str, tmp_path: Path, monkeypatch: p
 
     changed = trellis("replay", f"{run}/sum-1", "--recorded", "-S", "votes=4")
     assert changed.status == 1
-    assert "after step 3 (main:3): there is another call of the model, and none is recorded" in changed.out
+    said = "after step 3 (main:3): now a call of the model, where the record goes on with a submission (event "
+    assert said in changed.out
     assert "    user:" in changed.out
 
     document = trellis("replay", run, "--recorded", "-S", "votes=2", "--json").document

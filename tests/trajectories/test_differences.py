@@ -114,8 +114,8 @@ def test_other_effects() -> None:
     was = {"kind": "tool_call", "id": "1", "name": "shell", "arguments": {"command": "ls", "timeout_s": 5}}
     now = {"kind": "tool_call", "id": "1", "name": "python", "arguments": {"code": "1", "timeout_s": 6}}
     assert [(each.what, each.how) for each in differences(was, now)] == [
-        ("tool", "changed"), ("argument command", "removed"), ("argument timeout_s", "changed"),
-        ("argument code", "added"),
+        ("tool", "changed"), ("argument timeout_s", "changed"), ("argument code", "added"),
+        ("argument command", "removed"),
     ]  # fmt: skip
     assert differences({"answer": "a"}, {"answer": "b"}) == [Difference("answer", "changed", ("-a", "+b"))]
     assert shown(was) == ["tool: shell", "argument command: ls", "argument timeout_s: 5", "call: 1"]
