@@ -146,9 +146,9 @@ class _Failed:
         self.said = f"{type(error).__name__}: {error}"
 
 
-def _replayed(path: Path, variant: Variant) -> Replayed | _Failed:
+def _replayed(path: Path, variant: Variant, target: Path | None = None) -> Replayed | _Failed:
     try:
-        return replay_recorded(path, variant)
+        return rerecord(path, target, variant) if target else replay_recorded(path, variant)
     except UsageError:
         raise
     except Exception as error:
@@ -158,22 +158,17 @@ def _replayed(path: Path, variant: Variant) -> Replayed | _Failed:
 def _save(paths: list[Path], target: Path, variant: Variant, *, as_json: bool) -> int:
     if len(paths) > 1:
         raise UsageError(f"--save: {plural(len(paths), 'episode')} do not fit into one file; name one of them")
-    outcome = rerecord(paths[0], target, variant)
+    outcome = _replayed(paths[0], variant, target)
+    saved = isinstance(outcome, Replayed) and outcome.change is None
     if as_json:
-        click.echo(
-            json.dumps({"saved": str(target) if outcome.change is None else None, **outcome.to_json()}, indent=2)
-        )
-    elif outcome.change is None:
-        size = target.stat().st_size / 1024
-        click.echo(
-            f"wrote {target} ({plural(outcome.steps, 'step')}, {plural(outcome.acts, 'tool call')}, {size:.0f} KB)"
-        )
+        click.echo(json.dumps({"saved": str(target) if saved else None, **_to_json(outcome)}, indent=2))
+    elif isinstance(outcome, Replayed) and saved:
+        counted = f"{plural(outcome.steps, 'step')}, {plural(outcome.acts, 'tool call')}"
+        click.echo(f"wrote {target} ({counted}, {target.stat().st_size / 1024:.0f} KB)")
     else:
         _print(outcome)
-        click.echo(
-            "nothing was written: what is asked for now was not recorded, and only a live run can tell", err=True
-        )
-    return int(outcome.change is not None)
+        click.echo("nothing was written: only a live run can answer what was not recorded", err=True)
+    return int(not saved)
 
 
 def _to_json(outcome: Replayed | _Failed) -> dict[str, object]:

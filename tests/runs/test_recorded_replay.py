@@ -481,6 +481,11 @@ def test_other_code_by_its_path(trellis: Trellis, sums: str, tmp_path: Path) -> 
     assert "broken.py" in broken.out
     document = trellis("replay", ran.document["run"], "--recorded", "--scaffold", "./broken.py:Mine", "--json").document
     assert document["episodes"][0]["error"] == "ValueError: oh"
+    unsaved = trellis(
+        "replay", ran.document["run"], "--recorded", "--scaffold", "./broken.py:Mine", "--save", "x.jsonl"
+    )
+    assert (unsaved.status, Path("x.jsonl").exists()) == (1, False)
+    assert "nothing was written" in unsaved.complaint
 
 
 def test_a_fork_is_replayed_with_what_it_was_told(trellis: Trellis, sums: str) -> None:
