@@ -7,6 +7,7 @@ for something else than the log recorded is stopped with `ReplayMismatch` instea
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 import weakref
@@ -27,6 +28,8 @@ from trellis.trajectories.unwritten import HeldBlobs, NoLog
 
 INLINE_LIMIT = 32 * 1024
 """Longer payloads (characters of JSON) go to a blob."""
+_TURNS = 10
+"""Of the event loop, in which a branch that is answered from a log comes to its next effect."""
 
 
 class ReplayMismatch(Exception):
@@ -231,7 +234,7 @@ class Recorder:
             self._same(own, fingerprint, kind, branch, request)
             self._ended[kind, branch] = own.done["seq"]
             return self._own.unpack(own.done["answer"]), True
-        source = self._from_source(kind, branch, fingerprint, request)
+        source = await self._from_source(kind, branch, fingerprint, request)
         if cut_off:
             seq = cut_off["seq"]
         else:
@@ -290,7 +293,7 @@ class Recorder:
 
         cut_off = self._own.take_cut_off(kind, branch, fingerprint)
         own = None if cut_off else self._own.take(kind, branch)
-        source = None if own else self._from_source(kind, branch, fingerprint, asked)
+        source = None if own else await self._from_source(kind, branch, fingerprint, asked)
         if own:
             self._same(own, fingerprint, kind, branch, asked)
         if begun := cut_off or (own and own.begun):
@@ -358,7 +361,7 @@ class Recorder:
             self._source.mismatches.append(mismatch)
         return mismatch
 
-    def _from_source(self, kind: str, branch: str, fingerprint: str, asked: Asked) -> Effect | None:
+    async def _from_source(self, kind: str, branch: str, fingerprint: str, asked: Asked) -> Effect | None:
         """The source's answer, if it has one. The clock then stands where it stood when it was asked."""
         source = self._source
         if source is None:
@@ -367,15 +370,25 @@ class Recorder:
         effect = None if cut_off else source.recorded.take(kind, branch)
         if effect is None:
             if source.alone:
-                raise self._mismatch(kind, branch, None, asked)
+                raise await self._after_others(source, self._mismatch(kind, branch, None, asked))
             return None
         anything = isinstance(asked, Request) and not source.strict
         if effect.fingerprint != fingerprint and not anything:
             if source.strict or source.alone:
-                raise self._mismatch(kind, branch, effect.begun, asked)
+                raise await self._after_others(source, self._mismatch(kind, branch, effect.begun, asked))
             return None
         self._stand(effect.begun["at"])
         return effect
+
+    @staticmethod
+    async def _after_others(source: Source, mismatch: ReplayMismatch) -> ReplayMismatch:
+        """The mismatch, when the other branches go no further: they may come to one that is earlier in the record, and
+        a program that is stopped on one branch may cancel the rest."""
+        answered = -1
+        while source.alone and answered != (answered := source.recorded.taken.total()):
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+        return mismatch
 
     def _stand(self, at: float) -> None:
         """The clock goes on to this moment, if it has not come to it."""

@@ -199,25 +199,33 @@ def test_of_several_calls_the_one_that_is_left_out(tmp_path: Path) -> None:
 
 
 def test_parallel_branches_the_earliest_in_the_recorded_order(tmp_path: Path) -> None:
+    class Slow(Scripted):
+        async def generate(self, *arguments: Any, **named: Any) -> Reply:
+            await asyncio.sleep(0.001)
+            return await super().generate(*arguments, **named)
+
     class Parallel(ScaffoldOptions):
         late: str = ""
         early: str = ""
 
         async def solve(self, episode: Episode) -> None:
             async def go(branch: Episode, later: bool) -> None:
+                for _ in range(0 if later else 3):
+                    await asyncio.sleep(0)
                 await branch.generate([user(f"first {'' if later else self.early}")])
                 await branch.generate([user(f"second {self.late if later else ''}")])
 
-            async with episode.branch("a") as a, episode.branch("b") as b:
-                await asyncio.gather(go(a, True), go(b, False), return_exceptions=True)
+            async with episode.branch("a") as a, episode.branch("b") as b, asyncio.TaskGroup() as group:
+                group.create_task(go(a, True))  # the group cancels one when the other is stopped
+                group.create_task(go(b, False))
             await episode.submit("done")
 
-    recorded = record(tmp_path / "episode", Parallel(), ["1", "2", "3", "4"])
+    recorded = record(tmp_path / "episode", Parallel(), Slow(["1", "2", "3", "4"]))
     with Trajectory(recorded) as trajectory:
-        assert [step.branch for step in trajectory.steps()] == ["main/a", "main/a", "main/b", "main/b"]
+        assert [step.branch for step in trajectory.steps()][:2] == ["main/a", "main/b"]
     found = change(recorded, Parallel, late="x", early="y")
-    assert (found.branch, found.step) == ("main/a", 2)
-    assert change(recorded, Parallel, early="y").branch == "main/b"
+    assert (found.branch, found.step, found.turn) == ("main/b", 2, 1)
+    assert change(recorded, Parallel, late="x").branch == "main/a"
 
 
 def test_a_fork_of_the_world_from_elsewhere(tmp_path: Path) -> None:
