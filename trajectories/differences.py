@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import textwrap
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,6 +20,8 @@ How = Literal["changed", "added", "removed", "moved"]
 
 _WIDTH = 120
 """Longer lines are broken before they are compared, so that a word changed in a long paragraph stands out."""
+_PARAGRAPH = 50_000
+"""A line that is longer than this is no text: it is broken anywhere, which is fast."""
 _WRAP = textwrap.TextWrapper(
     _WIDTH, drop_whitespace=False, replace_whitespace=False, expand_tabs=False, break_on_hyphens=False
 )
@@ -84,10 +87,12 @@ def _messages(was: Sequence[Message], now: Sequence[Message]) -> Iterator[Differ
         gone += sorted(set(range(a, b)) - {i for i, _ in same_role})
         come += sorted(set(range(c, d)) - {j for _, j in same_role})
     found: list[tuple[int, Difference]] = []
+    left = defaultdict[str, list[int]](list)
+    for i in gone:
+        left[old[i]].append(i)
     for j in come[:]:
-        i = next((i for i in gone if old[i] == new[j]), None)
-        if i is not None:
-            gone.remove(i)
+        if left[new[j]]:
+            gone.remove(i := left[new[j]].pop(0))
             come.remove(j)
             name = _name(now, start + j)
             found.append((j, Difference(f"{name} (it was message {start + i + 1} of {len(was)})", "moved")))
@@ -210,7 +215,15 @@ def _json(value: Any) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    return [piece for line in text.split("\n") for piece in (_WRAP.wrap(line) if len(line) > _WIDTH else [line])]
+    return [piece for line in text.split("\n") for piece in _broken(line)]
+
+
+def _broken(line: str) -> list[str]:
+    if len(line) <= _WIDTH:
+        return [line]
+    if len(line) <= _PARAGRAPH:
+        return _WRAP.wrap(line)
+    return [line[start : start + _WIDTH] for start in range(0, len(line), _WIDTH)]
 
 
 def _diff(was: str, now: str) -> tuple[str, ...]:

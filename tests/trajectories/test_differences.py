@@ -60,6 +60,12 @@ def test_a_conversation_of_thousands_is_compared_at_once() -> None:
     ]  # fmt: skip
 
 
+def test_a_line_without_end_is_compared_at_once() -> None:
+    (found,) = differences(request(user("x" * 5_000_000)), request(user("x" * 2_000_000 + "y" + "x" * 2_999_999)))
+    assert found.how == "changed"
+    assert len(found.lines) < 20
+
+
 def test_parts_that_are_no_text() -> None:
     call = ToolCall("c1", "shell", {"command": "ls\npwd", "timeout_s": 5})
     was = assistant(Reasoning("hm"), Text("I look."), call)
