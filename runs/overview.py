@@ -30,8 +30,10 @@ class Overview:
     """Of the agent's own calls; None where a price is unknown."""
     time_s: float
     """From the first event to the last, on the episode's clock."""
-    result: Result | None
-    """None: the episode has not ended, or its run is not near."""
+    outcome: str
+    """Empty: the episode has not ended, or its run is not near."""
+    score: float | None
+    success: bool | None
 
     @property
     def name(self) -> str:
@@ -40,14 +42,11 @@ class Overview:
         return f"{' '.join(filter(None, (self.benchmark, self.task))) or self.path} · {self.agent or 'agent'}{epoch}"
 
     @property
-    def outcome(self) -> str:
+    def ended(self) -> str:
         """ "completed, score 0.870 (success)"."""
-        if self.result is None:
-            return "no result"
-        if self.result.score is None:
-            return self.result.outcome
-        success = "success" if self.result.score.success else "no success"
-        return f"{self.result.outcome}, score {text.number(self.result.score.value)} ({success})"
+        score = "" if self.score is None else f"score {text.number(self.score)}"
+        success = {None: "", True: " (success)", False: " (no success)"}[self.success]
+        return ", ".join(filter(None, (self.outcome, score + success))) or "no result"
 
     @property
     def totals(self) -> str:
@@ -57,7 +56,6 @@ class Overview:
         return " · ".join((counts, *amounts))
 
     def to_json(self) -> dict[str, Any]:
-        score = self.result.score if self.result else None
         return {
             "trajectory": str(self.path),
             "benchmark": self.benchmark,
@@ -70,9 +68,9 @@ class Overview:
             "usage": self.usage.to_json(),
             "cost_usd": self.cost_usd,
             "time_s": round(self.time_s, 3),
-            "outcome": self.result.outcome if self.result else None,
-            "score": score and score.value,
-            "success": score and score.success,
+            "outcome": self.outcome or None,
+            "score": self.score,
+            "success": self.success,
         }
 
 
@@ -92,6 +90,7 @@ def overview(trajectory: Trajectory, spent: Iterable[tuple[Usage, float | None]]
         usage += used
         costs.append(cost_usd)
     entries = trajectory.file.entries
+    outcome, score, success = _came_to(trajectory)
     return Overview(
         path=trajectory.path,
         benchmark=str(said.get("benchmark", "")),
@@ -104,8 +103,20 @@ def overview(trajectory: Trajectory, spent: Iterable[tuple[Usage, float | None]]
         usage=usage,
         cost_usd=total_usd(costs),
         time_s=entries[-1].at - entries[0].at,
-        result=result_of(trajectory.path),
+        outcome=outcome,
+        score=score,
+        success=success,
     )
+
+
+def _came_to(trajectory: Trajectory) -> tuple[str, float | None, bool | None]:
+    """Outcome, score and success: of the run's results, or as another framework said."""
+    if result := result_of(trajectory.path):
+        score = result.score
+        return (result.outcome, score.value, score.success) if score else (result.outcome, None, None)
+    imported = trajectory.header.get("imported") or {}
+    said = imported.get("score")
+    return str(imported.get("outcome") or ""), said if isinstance(said, int | float) else None, None
 
 
 def result_of(log: Path) -> Result | None:

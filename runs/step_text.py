@@ -69,7 +69,7 @@ def head(about: Overview) -> list[str]:
     """Which episode it was, what became of it, and where it lies."""
     return [
         click.style(text.line(about.name), bold=True),
-        text.line(f"{about.outcome} · {about.totals}"),
+        text.line(f"{about.ended} · {about.totals}"),
         text.line(_short(about.path)),
     ]
 
@@ -81,9 +81,8 @@ def lines_of(step: Step, look: Look, conversation: Sequence[Message] | None = No
         for message in step.given if conversation is None else conversation:
             yield from _message(message, look)
     if step.reply is None:
-        yield from quoted(
-            REPLY, (step.overflow and f"(the conversation was too long: {step.overflow})") or "(cut off)", look
-        )
+        why = f"(the conversation was too long: {step.overflow})" if step.overflow else "(cut off)"
+        yield from quoted(REPLY, why, look)
     else:
         for part in step.reply.message.parts:
             yield from _part(part, look)

@@ -88,7 +88,8 @@ class Following:
         more = 0
         for path in sorted(suspects):
             if len(told) < LISTED:
-                told.extend(self._told(path, before.get(path), now.get(path), look, texts))
+                change = self._change(path, before.get(path), now.get(path), look, texts)
+                told.extend([change] if change else [])
             else:
                 self._digests.pop(path, None)
                 self._kept.pop(path, None)
@@ -96,10 +97,18 @@ class Following:
         self._table, self._recent = now, look.recent
         return told, more, b"".join(texts)
 
-    def _told(
+    def _change(
         self, path: str, before: Facts | None, now: Facts | None, look: _Look, texts: list[bytes]
-    ) -> list[dict[str, Any]]:
-        """What there is to tell of a path: nothing where it is the same after all."""
+    ) -> dict[str, Any] | None:
+        """What there is to tell of a path, its texts apart; None where it is the same after all."""
+
+        def hand_over(text: bytes | None) -> int | None:
+            """Its length; None where there is none, or no room for it."""
+            if text is None or not look.take_room(len(text)):
+                return None
+            texts.append(text)
+            return len(text)
+
         known, kept = self._digests.pop(path, ""), self._kept.get(path)
         if kept is not None:
             known = hashlib.sha256(kept).hexdigest()
@@ -108,28 +117,21 @@ class Following:
             self._digests[path] = digest
         same_content = digest == known if digest and known else before == now
         if same_content and before and now and before[2] == now[2]:
-            return []
+            return None
         facts = now or before
         if facts is None:  # it came and went
-            return []
+            return None
         if not same_content:
             self._kept.pop(path, None)
-        shown = []
-        for each in (text, None if same_content else kept):
-            fits = each is not None and look.take_room(len(each))
-            texts.extend([each] if fits and each is not None else [])
-            shown.append(len(each) if fits and each is not None else None)
-        return [
-            {
-                "path": os.fsencode(path).decode("utf-8", "surrogateescape"),
-                "kind": "added" if before is None else "deleted" if now is None else "modified",
-                "mode": facts[2],
-                "size": facts[1] if text is None else len(text),
-                "sha256": digest,
-                "text": shown[0],
-                "before": shown[1],
-            }
-        ]
+        return {
+            "path": os.fsencode(path).decode("utf-8", "surrogateescape"),
+            "kind": "added" if before is None else "deleted" if now is None else "modified",
+            "mode": facts[2],
+            "size": facts[1] if text is None else len(text),
+            "sha256": digest,
+            "text": hand_over(text),
+            "before": None if same_content else hand_over(kept),
+        }
 
 
 class _Look:
