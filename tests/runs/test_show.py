@@ -122,3 +122,15 @@ async def test_wrong_usage_is_one_line(trellis: Trellis, write_log: Write, tmp_p
     log = await write_log(tmp_path / "e", TWO)
     assert "steps 1 to 2" in trellis("show", str(log), "9").complaint
     assert "is no trajectory" in trellis("show", "nowhere").complaint
+
+
+def test_changed_files_can_be_left_unrecorded(trellis: Trellis, sums: str) -> None:
+    ran = trellis(
+        "run", f"{sums}:Sums:world", "--scaffold", f"{sums}:Asker", "--model", f"{sums}:Adder", "--limit", "1",
+        "--env", "local", "--no-record-changes", "--json",
+    )  # fmt: skip
+    assert ran.status == 0, ran.err
+    run: str = ran.document["run"]
+    assert "record_changes = false" in (Path(run) / "experiment.toml").read_text()
+    events = trellis("show", run, "--json").document["events"]
+    assert [act["changes"] for step in events for act in step["acts"]] == [[], [], []]
