@@ -102,6 +102,7 @@ def go_on(folder: RunFolder, plan: Plan, *, quiet: bool = False) -> Ended:
                 with _telling_damage():
                     meter = _meter(folder, plan, final)
                 storage = folder.storage(fsync=plan.experiment.fsync)
+                storage.sweep()
                 run = RunContext(folder, plan.experiment, meter, pool, provenance(), approvals, storage)
                 work = execute(cells, run, jobs=_jobs(plan), watcher=watcher)
                 asyncio.run(_leaving_nothing(work, folder, plan, pool, cells, watcher))

@@ -25,8 +25,7 @@ class Blobs:
     """A folder of files named by the SHA-256 of what they hold.
 
     Where the episodes of a run share a folder, each has a hard link to what lies there, so that its own folder is whole
-    by itself and the content lies on the disk once. When nothing but the shared folder links to a file, nobody needs it
-    any more: see `sweep`.
+    by itself and the content lies on the disk once.
     """
 
     def __init__(self, folder: Path, redact: Redaction | None = None, storage: Storage = Storage()) -> None:
@@ -98,8 +97,12 @@ class Blobs:
             self._folder.mkdir(parents=True, exist_ok=True)
             if not self._linked(name, path, data):
                 draft = path.with_suffix(f".{os.getpid()}")
-                draft.write_bytes(data)
-                draft.replace(path)
+                try:
+                    draft.write_bytes(data)
+                    draft.replace(path)
+                except OSError:
+                    draft.unlink(missing_ok=True)
+                    raise
                 self._share(name, path)
         if self._commits is not None:
             self._unsettled.append(path)
@@ -124,14 +127,6 @@ class Blobs:
             draft = self._shared / f"{name}.{os.getpid()}"
             draft.hardlink_to(path)
             draft.replace(self._shared / name)
-
-
-def sweep(shared: Path) -> int:
-    """Remove what no episode links to any more from the folder that the episodes of a run share. Returns how many."""
-    unused = [Path(entry) for entry in os.scandir(shared) if entry.stat().st_nlink == 1] if shared.is_dir() else []
-    for path in unused:
-        path.unlink(missing_ok=True)
-    return len(unused)
 
 
 def is_name(text: str) -> bool:

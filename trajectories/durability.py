@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,16 @@ class Storage:
     """An effect's result is used only when its events and blobs are on stable storage; otherwise, when the operating
     system has them."""
     shared: Path | None = None
-    """A folder in which the episodes of a run share their blobs; None: each keeps its own."""
+    """A folder in which the episodes of a run share their blobs by hard links; None: each keeps its own."""
+
+    def sweep(self) -> int:
+        """Remove what no episode links to any more from the shared folder: nobody has to count. Returns how many."""
+        shared = self.shared
+        entries = list(os.scandir(shared)) if shared is not None and shared.is_dir() else []
+        unused = [Path(entry) for entry in entries if entry.stat().st_nlink == 1]
+        for path in unused:
+            path.unlink(missing_ok=True)
+        return len(unused)
 
 
 class GroupCommit:

@@ -53,6 +53,7 @@ class Pack:
         self._path = path
         self._file: BinaryIO = path.open("rb")
         self._last: tuple[int, bytes] = (-1, b"")
+        self._indexed = False
         try:
             with self._told():
                 *self._sizes, _ = self._table()
@@ -80,7 +81,10 @@ class Pack:
             yield from self._frame(number).splitlines(keepends=True)
 
     def index(self) -> Iterator[tuple[int, bytes]]:
-        """The length of each line, and its head. Raises LogError: it is damaged."""
+        """The length of each line, and its head; told once. Raises LogError: it is damaged."""
+        if self._indexed:
+            return iter(())
+        self._indexed = True
         with self._told():
             self._file.seek(self._places[-1])
             magic, size = _SKIPPABLE.unpack(self._file.read(_SKIPPABLE.size))
@@ -105,21 +109,25 @@ class Pack:
             self._file.seek(self._places[number])
             decompressor = zstd.ZstdDecompressor()
             data = decompressor.decompress(self._file.read(compressed), max_length=size)
-            if len(data) != size or not decompressor.eof:
+            if len(data) != size or not decompressor.eof or decompressor.unused_data:
                 raise ValueError
         return data
 
     def _table(self) -> list[tuple[int, int]]:
         """Compressed and decompressed size of each frame; the last is that of the index."""
         end = self._file.seek(0, 2)
-        self._file.seek(end - _FOOTER.size)
+        self._file.seek(max(0, end - _FOOTER.size))
         count, flags, magic = _FOOTER.unpack(self._file.read())
         length = count * _ENTRY.size + _FOOTER.size
+        if length > end - _SKIPPABLE.size:
+            raise ValueError
         self._file.seek(end - length - _SKIPPABLE.size)
         head = _SKIPPABLE.unpack(self._file.read(_SKIPPABLE.size))
         sizes = list(_ENTRY.iter_unpack(self._file.read(count * _ENTRY.size)))
         frames = end - length - _SKIPPABLE.size
         if (magic, flags, head) != (_FOOTER_MAGIC, 0, (_TABLE, length)) or sum(size for size, _ in sizes) != frames:
+            raise ValueError
+        if not sizes or sizes[-1][1]:
             raise ValueError
         return sizes
 

@@ -59,14 +59,14 @@ class Recorded:
                 self.messages[event["hash"]] = message_of(event, load)
             elif kind == "tools":
                 self.tools.add(event["hash"])
-            elif kind.endswith(".done"):
+            elif "begun" in event:
                 self._done[event["begun"]] = event
             else:
                 self._waiting[event["branch"], kind].append(event)
         self._calls: Counter[str] = Counter()
         self._ahead: dict[int, Event] = {}
         for (branch, kind), events_ in self._waiting.items():
-            if kind.endswith(".begun"):
+            if _begins(kind):
                 if events_[-1]["seq"] not in self._done:
                     self.cut_off[kind.removesuffix(".begun"), branch] = events_[-1]
                 last = {event["request"]: event["seq"] for event in events_}
@@ -135,7 +135,7 @@ class Recorded:
         """What this log holds, `source` has answered: it is taken there."""
         for (branch, kind), queue in self._waiting.items():
             for event in queue:
-                if not kind.endswith(".begun"):
+                if not _begins(kind):
                     source.take_event(kind, branch)
                 elif event["seq"] in self._done:
                     source.take(kind.removesuffix(".begun"), branch)
@@ -154,6 +154,11 @@ class Recorded:
 
     def unpack(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
         return unpack(value, self.load)
+
+
+def _begins(kind: str) -> bool:
+    """Does an event of this kind begin an effect? (A scaffold may call its notes what it likes.)"""
+    return kind.endswith(".begun") and not kind.startswith("note.")
 
 
 def reply_from_event(done: Event, message: Message) -> Reply:
