@@ -14,6 +14,7 @@ from trellis.runs.commands_verify import progress
 from trellis.runs.finding import find_logs
 from trellis.runs.flags import as_json, runs_dir
 from trellis.trajectories import packing
+from trellis.trajectories.disk import existing
 from trellis.trajectories.log import LogError
 from trellis.trajectories.packing import Sizes
 
@@ -52,7 +53,7 @@ def _each(what: str, runs_dir: Path, work: Callable[[Path], Sizes], done: str, *
                 problems.append(str(error))
                 continue
             total = Sizes(total.plain + sizes.plain, total.packed + sizes.packed)
-            rows.append({"trajectory": str(log), "plain_bytes": sizes.plain, "packed_bytes": sizes.packed})
+            rows.append({"trajectory": str(existing(log)), "plain_bytes": sizes.plain, "packed_bytes": sizes.packed})
             tell(number)
     if as_json:
         document = {"what": str(run.path if run else logs[0]), "trajectories": rows, "plain_bytes": total.plain,

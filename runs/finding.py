@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from trellis.runs.errors import UsageError
-from trellis.runs.folder import RunFolder, find, safe_name
+from trellis.runs.folder import RunFolder, find, safe_name, set_aside_in
 from trellis.trajectories.disk import LOG, log_in
 from trellis.trajectories.log import LogError
 from trellis.trajectories.trajectory import Step, Trajectory
@@ -23,13 +23,12 @@ def episodes(run: RunFolder) -> list[Path]:
 
 
 def logs_of(run: RunFolder) -> list[Path]:
-    """All its trajectories: of its episodes, and of those that were scored again."""
-    return [
-        log
-        for episode in episodes(run)
-        for folder in (episode.parent, *sorted(episode.parent.glob("scored-*")))
-        if (log := log_in(folder))
-    ]
+    """All its trajectories: of its episodes, those of when they were scored again, and those that were set aside."""
+    logs = []
+    for episode in episodes(run):
+        scored = (log_in(folder) for folder in sorted(episode.parent.glob("scored-*")))
+        logs += [episode, *filter(None, scored), *set_aside_in(episode.parent)]
+    return logs
 
 
 def find_logs(text: str, runs_dir: Path) -> tuple[RunFolder | None, list[Path]]:

@@ -99,12 +99,12 @@ class RunFolder:
 
     def set_aside(self, log: Path) -> None:
         """Keep the log of an episode that is to begin anew beside the new one: `trajectory.1.jsonl`, and so on."""
-        number = len(_set_aside(log.parent)) + 1
+        number = len(set_aside_in(log.parent)) + 1
         log.rename(log.with_name(log.name.replace("trajectory", f"trajectory.{number}", 1)))
 
     def logs_set_aside(self, key: Key) -> list[Path]:
         """The logs that an episode had before it was begun anew."""
-        return _set_aside(self.path / self.episode(key))
+        return set_aside_in(self.path / self.episode(key))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -166,7 +166,8 @@ def safe_name(text: str, limit: int = 80) -> str:
     return "-".join(filter(None, (name, sha256(text.encode()).hexdigest()[:6])))
 
 
-def _set_aside(folder: Path) -> list[Path]:
+def set_aside_in(folder: Path) -> list[Path]:
+    """The logs in an episode's folder of which there is a newer one."""
     return sorted(folder.glob("trajectory.[0-9]*.jsonl*"))
 
 

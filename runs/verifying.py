@@ -9,7 +9,7 @@ from pathlib import Path
 from trellis.runs import results
 from trellis.runs.folder import RunFolder
 from trellis.runs.results import Result
-from trellis.trajectories.disk import log_in
+from trellis.trajectories.disk import LOG, log_in, plain
 from trellis.trajectories.verifying import Problem, Verified, Verifier
 
 
@@ -49,7 +49,7 @@ def verify(logs: Sequence[Path], run: RunFolder | None, told: Callable[[int], No
                 report.problems.append(Problem(path, None, f"{result.key} has ended, and {folder} holds no trajectory"))
     for number, log in enumerate(logs, 1):
         found = verifier.verify(log)
-        end = ended.get(log.parent)
+        end = ended.get(log.parent) if plain(log).name == LOG else None
         if end is not None and end.final and end.head and not found.problems:
             report.heads += 1
             if found.head != end.head:

@@ -19,9 +19,7 @@ SCHEMA = migrations.SCHEMAS[-1]
 Event: TypeAlias = dict[str, Any]
 
 _DIGITS = 32
-_MEMBER = b',"chain":"'
-_CLOSE = b'"}'
-_TAIL = len(_MEMBER) + _DIGITS + len(_CLOSE)
+_TAIL = len(b',"chain":""}') + _DIGITS
 
 
 class LogError(Exception):
@@ -46,10 +44,10 @@ class StorageFault(LogError):
 
 
 def tied(before: bytes, text: bytes) -> tuple[bytes, bytes]:
-    """The line for an event, without its end, and its chain value; `text` is the event as JSON, `before` the chain
-    value of the event before it (of the first: nothing)."""
+    """The line for an event, and its chain value; `text` is the event as JSON, `before` the chain value of the event
+    before it (of the first: nothing)."""
     value = sha256(before + text).hexdigest()[:_DIGITS].encode()
-    return text[:-1] + _MEMBER + value + _CLOSE, value
+    return b'%b,"chain":"%b"}\n' % (text[:-1], value), value
 
 
 class Follower:
@@ -105,9 +103,8 @@ class Follower:
         self.chain = value
 
     def _value(self, line: bytes) -> bytes | None:
-        text, end = line[:-_TAIL], line[-_TAIL:]
-        made, value = tied(self.chain, text + b"}")
-        return value if made[-_TAIL:] == end else None
+        made, value = tied(self.chain, line[:-_TAIL] + b"}")
+        return value if made[:-1] == line else None
 
     def _wrong(self, what: str) -> Damaged:
         return Damaged(self.path, self.count + 1, what)

@@ -74,8 +74,8 @@ class Log:
         """The chain value of the last event: whoever knows it can tell whether anything before it was changed."""
         return self._chain.decode()
 
-    def append(self, kind: str, branch: str, at: float, **data: Any) -> int:
-        """Write one event and return its `seq`.
+    def append(self, kind: str, branch: str, at: float, members: str = "", **data: Any) -> int:
+        """Write one event and return its `seq`. `members` are more of it, as JSON without secrets.
 
         Raises:
             StorageFault: the disk refuses, now or before: the log then ends torn, and takes no more.
@@ -87,8 +87,9 @@ class Log:
             raise self._failed
         seq = self._next
         text = self.redact(encode({"seq": seq, "at": round(at, 4), "branch": branch, "kind": kind, **data}))
+        if members:
+            text = f"{text[:-1]},{members}}}"
         line, chain = tied(self._chain, text.encode())
-        line += b"\n"
         try:
             written = os.write(self._fd, line)
             while written < len(line):
@@ -216,5 +217,5 @@ def _rewrite(path: Path) -> None:
     follower, chain = Follower(path), b""
     with disk.replacing(path) as draft:
         for line in lines(path):
-            text, chain = tied(chain, encode(follower.take(line)).encode())
-            draft.write(text + b"\n")
+            tied_line, chain = tied(chain, encode(follower.take(line)).encode())
+            draft.write(tied_line)

@@ -157,8 +157,8 @@ class Recorder:
         """Seconds on the episode's clock; it stands still between a crash and the resume."""
         return self._clock() - self._epoch
 
-    def event(self, kind: str, branch: str, **data: Any) -> int:
-        return self.log.append(kind, branch, self.now, **data)
+    def event(self, kind: str, branch: str, members: str = "", **data: Any) -> int:
+        return self.log.append(kind, branch, self.now, members, **data)
 
     def tell(self, kind: str, branch: str, **data: Any) -> None:
         """An event that later opens of the log act on, and that is nothing with a part of it redacted: it is left out
@@ -166,10 +166,9 @@ class Recorder:
         texts = {name: encode(value) for name, value in data.items()}
         if all(self.log.redact(text) == text for text in texts.values()):
             packed = {
-                name: self._pack(texts[name], value) if isinstance(value, Mapping) else value
-                for name, value in data.items()
+                name: self._packed(text) if isinstance(data[name], Mapping) else text for name, text in texts.items()
             }
-            self.event(kind, branch, **packed)
+            self.event(kind, branch, ",".join(f"{encode(name)}:{text}" for name, text in packed.items()))
 
     def once(self, kind: str, branch: str, **data: Any) -> Event:
         """An event that the program itself causes: written, or, on replay, found in the log and returned."""
@@ -227,8 +226,8 @@ class Recorder:
         Raises:
             ReplayMismatch: the log recorded another request here.
         """
-        text = encode(dict(request))
-        fingerprint = _sha(self.log.redact(text))
+        text = self.log.redact(encode(dict(request)))
+        fingerprint = _sha(text)
         cut_off = self._own.take_cut_off(kind, branch, fingerprint)
         if not cut_off and (own := self._own.take(kind, branch)):
             self._same(own, fingerprint, kind, branch, request)
@@ -238,16 +237,17 @@ class Recorder:
         if cut_off:
             seq = cut_off["seq"]
         else:
-            packed = self._pack(text, request)
+            packed = self._packed(text)
             await self._stored()
-            seq = self.event(f"{kind}.begun", branch, request=fingerprint, what=packed)
+            seq = self.event(f"{kind}.begun", branch, f'"what":{packed}', request=fingerprint)
         if source:
             answer = self._adopt(source)
         else:
             answer = await perform()
-        packed = self._pack(encode(dict(answer)), answer)
+        packed = self._packed(self.log.redact(encode(dict(answer))))
         await self._stored()
-        self._ended[kind, branch] = self.event(f"{kind}.done", branch, begun=seq, answer=packed, **self._from(source))
+        done = self.event(f"{kind}.done", branch, f'"answer":{packed}', begun=seq, **self._from(source))
+        self._ended[kind, branch] = done
         await self._settled()
         return answer, source is not None
 
@@ -426,24 +426,21 @@ class Recorder:
         if self._waits:
             await self.log.settled()
 
-    def _written(self, message: Message) -> tuple[str, Mapping[str, Any]]:
+    def _written(self, message: Message) -> tuple[str, str]:
         """The name of a message, and what its event holds; that is empty where the log has it. Its blobs are stored."""
         known = self._digests.get(id(message))
         if known is not None and known[0]() is message:
-            return known[1], {}
-        content = message_to_json(message, self.blobs.store)
-        text = self.log.redact(encode(content))
+            return known[1], ""
+        text = self.log.redact(encode(message_to_json(message, self.blobs.store)))
         name = _sha(text)
         identity, digests = id(message), self._digests
         digests[identity] = (weakref.ref(message, lambda _: digests.pop(identity, None)), name)
-        if name in self._names:
-            return name, {}
-        return name, {"blob": self.blobs.store(text.encode())} if len(text) > INLINE_LIMIT else content
+        return name, "" if name in self._names else self._packed(text)[1:-1]
 
-    def _write_message(self, branch: str, name: str, content: Mapping[str, Any]) -> str:
-        if content and name not in self._names:
+    def _write_message(self, branch: str, name: str, members: str) -> str:
+        if members and name not in self._names:
             self._names.add(name)
-            self.event("message", branch, hash=name, **content)
+            self.event("message", branch, members, hash=name)
         return name
 
     def _write_tools(self, branch: str, tools: Sequence[ToolSpec]) -> str:
@@ -454,10 +451,9 @@ class Recorder:
             self.event("tools", branch, hash=name, specs=specs)
         return name
 
-    def _pack(self, text: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        if len(text) <= INLINE_LIMIT:
-            return value
-        return {"blob": self.blobs.store(self.log.redact(text).encode())}
+    def _packed(self, text: str) -> str:
+        """An object as JSON (without secrets), or, where it is long, the name of the blob that holds it."""
+        return text if len(text) <= INLINE_LIMIT else encode({"blob": self.blobs.store(text.encode())})
 
 
 def _standing() -> float:

@@ -24,7 +24,7 @@ class NoLog(Log):
     def history(self) -> Iterator[Event]:
         return iter(())
 
-    def append(self, kind: str, branch: str, at: float, **data: Any) -> int:
+    def append(self, kind: str, branch: str, at: float, members: str = "", **data: Any) -> int:
         self._next += 1
         return self._next - 1
 

@@ -68,10 +68,11 @@ def instrument(order: dict[str, Any]) -> None:
             file.write(text)
 
     class KillingLog(Log):
-        def append(self, kind: str, branch: str, at: float, **data: Any) -> int:
+        def append(self, kind: str, branch: str, at: float, members: str = "", **data: Any) -> int:
             write = super().append
             seq: int = boundaries.cross(
-                lambda: write(kind, branch, at, **data), lambda: tear(self.path, '{"seq":12,"at":1.0,"branch":"ma')
+                lambda: write(kind, branch, at, members, **data),
+                lambda: tear(self.path, '{"seq":12,"at":1.0,"branch":"ma'),
             )
             return seq
 
