@@ -142,7 +142,7 @@ class Recorder:
             return
         if self._source is not None:
             self._own.pass_over(self._source.recorded)
-        cut = {"cut": self.log.cut} if self.log.cut else {}
+        cut: dict[str, Any] = {"cut": self.log.cut} if self.log.cut else {}
         self.event("resumed", "main", events=self._count, **cut)
 
     @property
@@ -399,7 +399,7 @@ class Recorder:
             raise ContextOverflow(done["overflow"])
         return recorded.reply(done)
 
-    def _from(self, source: Effect | None) -> dict[str, int]:
+    def _from(self, source: Effect | None) -> dict[str, Any]:
         """Which event of the source's log an answer is; of a log that is gone through again, what that log says."""
         if source is None or self._source is None:
             return {}
