@@ -44,8 +44,7 @@ class Blobs:
         Raises:
             StorageFault: the disk refuses.
         """
-        if self._redact is not None:
-            data = self._redact.data(data)
+        data = self._clean(data)
         name = hashlib.sha256(data).hexdigest()
         if name not in self._known:
             try:
@@ -90,6 +89,9 @@ class Blobs:
     def close(self) -> None:
         if self._commits is not None:
             self._commits.close()
+
+    def _clean(self, data: bytes) -> bytes:
+        return data if self._redact is None else self._redact.data(data)
 
     def _write(self, name: str, data: bytes) -> None:
         path = self._folder / name

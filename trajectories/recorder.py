@@ -109,7 +109,7 @@ class Recorder:
             StorageFault: the disk refuses.
         """
         self.log = Log(folder / LOG, storage=storage) if folder else NoLog()
-        self.blobs = Blobs(folder / "blobs", self.log.redact, storage) if folder else HeldBlobs()
+        self.blobs = Blobs(folder / "blobs", self.log.redact, storage) if folder else HeldBlobs(self.log.redact)
         clock = _standing if source and source.alone else clock
         self._clock = clock
         self._source = source

@@ -35,13 +35,15 @@ class NoLog(Log):
 class HeldBlobs(Blobs):
     """Held as long as the episode is."""
 
-    def __init__(self) -> None:
+    def __init__(self, redact: Redaction) -> None:
+        self._redact = redact
         self._held: dict[str, bytes] = {}
 
     def close(self) -> None:
         return None
 
     def store(self, data: bytes) -> str:
+        data = self._clean(data)
         name = hashlib.sha256(data).hexdigest()
         self._held[name] = data
         return name

@@ -20,6 +20,8 @@ import pytest
 from trellis.models.catalog import close, load
 from trellis.models.messages import user
 from trellis.models.model import ModelRequestError
+from trellis.trajectories.log import read
+from trellis.trajectories.packing import pack
 from trellis.trajectories.redaction import Redaction
 
 pytestmark = pytest.mark.wire
@@ -141,6 +143,9 @@ def test_a_run_keeps_its_keys(spawn: Spawn, sums: str, tmp_path: Path, model: st
     assert any('"throttles":1' in log for log in logs)
     assert_clean(out, "standard output")
     assert_clean(err, "standard error")
+    for log in tmp_path.rglob("trajectory.jsonl"):
+        pack(log)
+        assert_clean("".join(map(str, read(log))), f"{log}, packed")
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.name == "submission.json" for path in files)
     for path in files:
