@@ -18,7 +18,7 @@ from trellis.runs import results
 from trellis.runs.errors import UsageError
 from trellis.runs.experiment import Experiment
 from trellis.runs.results import Key, Result
-from trellis.trajectories.disk import replacing
+from trellis.trajectories.disk import replacing, sync
 from trellis.trajectories.durability import Storage
 from trellis.trajectories.log import StorageFault
 
@@ -48,6 +48,7 @@ class RunFolder:
             draft.mkdir(parents=True)
             (draft / "experiment.toml").write_text(experiment.to_toml(), "utf-8")
             draft.rename(path)
+            sync([path / "experiment.toml", path, runs_dir])
         except OSError as error:
             for leftover in (draft / "experiment.toml", draft, *missing):
                 _remove(leftover)

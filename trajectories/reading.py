@@ -111,19 +111,25 @@ class EventFile:
         head = _HEAD.match(line, 0, _HEAD_BYTES)
         if head is None:
             raise Damaged(self.path, seq + 1, "not an event")
-        if int(head[1]) != seq:
-            raise Damaged(self.path, seq + 1, f"event {head[1].decode()} stands where {seq} should")
+        number, at, branch, kind, begun, name = head.groups()
+        if int(number) != seq:
+            raise Damaged(self.path, seq + 1, f"event {number.decode()} stands where {seq} should")
         try:
-            at, branch, kind = float(head[2]), self._text(head[3]), self._text(head[4])
+            return Entry(
+                self._end,
+                length,
+                float(at),
+                self._texts.get(branch) or self._text(branch),
+                self._texts.get(kind) or self._text(kind),
+                int(begun) if begun else None,
+                name.decode() if name else "",
+            )
         except ValueError:
             raise Damaged(self.path, seq + 1, "not an event") from None
-        begun = int(head[5]) if head[5] else None
-        return Entry(self._end, length, at, branch, kind, begun, (head[6] or b"").decode())
 
     def _text(self, raw: bytes) -> str:
-        text = self._texts.get(raw)
-        if text is None:
-            text = self._texts[raw] = json.loads(b'"' + raw + b'"')
+        text: str = json.loads(b'"' + raw + b'"')
+        self._texts[raw] = text
         return text
 
     def _parse(self, line: bytes, seq: int) -> Event:

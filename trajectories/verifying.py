@@ -61,8 +61,10 @@ class Verifier:
         try:
             for line in lines(log):
                 size += len(line)
-                for name in self._of_event(follower.take(line), blobs):
-                    named.setdefault(name, follower.count)
+                event = follower.take(line)
+                if b'"blob":' in line or b'"files":' in line:
+                    for name in self._of_event(event, blobs):
+                        named.setdefault(name, follower.count)
             if not follower.count:
                 found.problems.append(Problem(log, None, "it holds no event"))
             found.torn = 0 if disk.is_packed(log) else max(0, log.stat().st_size - size)
