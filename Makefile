@@ -40,6 +40,13 @@ clean:
 	@$(call install,mle$(comma)browser$(comma)mcp$(comma)otel$(comma)bedrock$(comma)vertex$(comma)dev)
 	@touch $@ .venv/.demo
 
+# Inspect's own reader, for the test that opens what we export to it: in an environment of its own, because its
+# dependencies and ours do not fit together.
+.venv/.inspect: tests/trajectories/converters/inspect.txt .venv/.dev
+	@$(BIN)/python -m venv .venv/inspect
+	@.venv/inspect/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
 comma := ,
 
 # Into a virtual environment of its own, with the pinned versions; with uv where it is, else with venv and pip.

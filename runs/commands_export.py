@@ -56,19 +56,27 @@ def export(
         options["choice"] = Choice(min_score, outcomes, mask_failed)
     if format == "otel":
         options = {"endpoint": endpoint or "", "content": content, "run": run}
-    target = to or exporting.default_target(found, format, alone=not run, run=run)
-    if run and target.suffix and not target.is_dir() and format not in ("openai", "otel"):
-        raise UsageError(f"{target} is one file, and {format} has several for a run: give a folder")
     try:
-        exported = exporting.export(found, format, target, **options)
+        exported = exporting.export(found, format, _target(to, found, format, run), **options)
     except (ConversionError, LogError) as error:
         raise UsageError(str(error)) from None
     except OSError as error:
-        raise UsageError(f"{error.filename or target}: {error.strerror or error}") from None
+        raise UsageError(f"{error.filename or what}: {error.strerror or error}") from None
     if as_json:
         click.echo(json.dumps(exported.to_json(), indent=2))
     else:
         _print(exported)
+
+
+def _target(to: Path | None, found: list[exporting.Episode], format: str, run: str) -> Path:
+    """A folder for a run, a file for an episode."""
+    if not run:
+        name = exporting.file_of(found[0], format)
+        return Path(name) if to is None else to if exporting.is_file(to) else to / name
+    target = to or Path(f"{run}-{format}")
+    if exporting.is_file(target) and format not in ("openai", "otel"):
+        raise UsageError(f"{target} is one file, and {format} has several for a run: give a folder")
+    return target
 
 
 def _logs(what: str, runs_dir: Path) -> tuple[list[Path], str]:

@@ -115,18 +115,23 @@ def export(episodes: list[Episode], format: str, to: Path, **options: Any) -> Ex
                 continue
         exported.files.append(file)
         exported.episodes += len(group)
-    if format == "mini-swe-agent" and not _is_file(to):
+    if format == "mini-swe-agent" and not is_file(to):
         exported.files += _predictions(episodes, module, to)
     if not exported.files:
         raise ConversionError(exported.left_out[0])
     return exported
 
 
-def default_target(episodes: list[Episode], format: str, *, alone: bool, run: str) -> Path:
-    """Where it goes if nobody says: into the folder one is in."""
-    if alone:
-        return Path(safe_name("-".join(episodes[0].log.resolve().parent.parts[-3:])) + _ENDINGS.get(format, ".json"))
-    return Path(f"{safe_name(run)}-{format}")
+def file_of(episode: Episode, format: str) -> str:
+    """The name of the file for one episode, if nobody gives it another."""
+    with told(episode.log) as each:
+        names = filter(None, (each.task, each.agent, str(each.epoch)))
+        return safe_name("-".join(names)) + _ENDINGS.get(format, ".json")
+
+
+def is_file(to: Path) -> bool:
+    """Is a file meant, or a folder?"""
+    return bool(to.suffix) and not to.is_dir()
 
 
 # --- inside ---
@@ -148,7 +153,7 @@ def _single(episode: Episode, file: Path, module: ModuleType, exported: Exported
 
 def _files(episodes: list[Episode], module: ModuleType, to: Path) -> dict[Path, list[Episode]]:
     """Which episodes go into which file."""
-    if _is_file(to):
+    if is_file(to):
         return {to: episodes}
     files: dict[Path, list[Episode]] = {}
     for episode in episodes:
@@ -160,10 +165,6 @@ def _names(episode: Episode) -> dict[str, str]:
     """Of the folders that an episode lies in: `.../benchmark/task/agent/epoch/trajectory.jsonl`."""
     parts = ("none", "none", "none", "none", *episode.log.resolve().parent.parts[1:])
     return dict(zip(("benchmark", "task", "agent", "epoch"), parts[-4:], strict=True))
-
-
-def _is_file(to: Path) -> bool:
-    return bool(to.suffix) and not to.is_dir()
 
 
 def _opened(episodes: Iterable[Episode]) -> Iterator[Told]:
@@ -187,7 +188,7 @@ def _spans(
             exported.spans = module.write(_opened(episodes), collector, exported.losses, run=run, content=content)
             exported.endpoint = str(collector)
         return
-    file = to if _is_file(to) else to / module.PLACE
+    file = to if is_file(to) else to / module.PLACE
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", encoding="utf-8") as opened:
         target = otlp.File(opened)

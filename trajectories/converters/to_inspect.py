@@ -34,6 +34,8 @@ EFFORT = 'reasoning efforts "max" (told as "xhigh")'
 LOSSES = (parts.PAYLOADS, parts.MEDIA, parts.CLASSES, EFFORT)
 _LIMITS = {"steps": "turn", "tokens": "token", "time": "working", "cost": "cost", "context": "context"}
 _INPUT_SHOWN = 2000
+_QUIET = parts.Parts(Losses())
+"""For what is told a second time: what is lost of it is counted already."""
 
 
 def write(episodes: Iterable[Told], path: Path, losses: Losses, metrics: Mapping[str, float] | None = None) -> None:
@@ -129,7 +131,7 @@ class _Log:
             self.usage[model] = (before + usage, None if paid is None or cost_usd is None else paid + cost_usd)
 
     def header(self) -> dict[str, Any]:
-        usage = {model: parts.Parts(Losses()).usage(*totals) for model, totals in self.usage.items()}
+        usage = {model: _QUIET.usage(*totals) for model, totals in self.usage.items()}
         first, last = min(self.times), max(self.times)
         ids = list(dict.fromkeys(summary["id"] for summary in self.summaries))
         self.spec["dataset"] |= {"samples": len(ids), "sample_ids": ids}
@@ -213,7 +215,7 @@ class _Sample:
             pieces.copied("attachments", aside)
         self.summary = without_none(
             **{**shared, "input": _short(asked), "metadata": {}},
-            model_usage={model: parts.Parts(Losses()).usage(*totals) for model, totals in self.usage.items()},
+            model_usage={model: _QUIET.usage(*totals) for model, totals in self.usage.items()},
             error=told.outcome.fault or None,
             limit=(self._limit() or {}).get("type"),
             completed=not told.outcome.fault,
@@ -231,14 +233,13 @@ class _Sample:
         asked = [(name, m) for name, m in zip(step.names, step.given, strict=True) if m.role == "user"]
         if len(asked) == 1 and all(isinstance(part, Text) for part in asked[0][1].parts):
             return telling.text_of(asked[0][1])
-        return [made for name, message in asked for made in self._parts.messages(message, name)]
+        return [made for name, message in asked for made in _QUIET.messages(message, name)]
 
     def _conversation(self, pieces: Pieces, attach: parts.Attachments) -> int:
         """The conversation as it was at the end, and the last reply; returns the number of messages."""
         trajectory, count = self._trajectory, 0
         spoken = telling.spoken(trajectory)
         last = trajectory.step(spoken.steps[-1]) if spoken.steps else None
-        quiet = parts.Parts(Losses())
         with pieces.array("messages"):
             said: list[tuple[str, Message]] = []
             if last is not None:
@@ -247,11 +248,11 @@ class _Sample:
                     said.append((last.answer, last.reply.message))
                 said += [(f"{last.answer}-{n}", act.result.message) for n, act in enumerate(last.acts) if act.result]
             for name, message in said:
-                for made in quiet.messages(message, name, last.model if last else ""):
+                for made in _QUIET.messages(message, name, last.model if last else ""):
                     pieces.put(attach.pictures(made))
                     count += 1
         empty = {"model": self._told.model, "choices": []}
-        output = quiet.output(last.reply, last.answer, last.model) if last is not None and last.reply else empty
+        output = _QUIET.output(last.reply, last.answer, last.model) if last is not None and last.reply else empty
         pieces.put(attach.pictures(output), "output")
         return count
 
@@ -267,7 +268,8 @@ class _Sample:
                     for name, message in zip(step.names, step.given, strict=True):
                         if name in self._pool:
                             continue
-                        made = self._parts.messages(message, name, step.model if message.role == "assistant" else "")
+                        told = self._parts if message.role in ("system", "user") else _QUIET  # the rest is in events
+                        made = told.messages(message, name, step.model if message.role == "assistant" else "")
                         for each in made:
                             pieces.put(attach(each))
                         self._pool[name] = (size, size + len(made))

@@ -200,9 +200,9 @@ class _Episode:
                 **_tokens(reply.usage), "trellis.cost_usd": reply.cost_usd, "trellis.retries": reply.retries or None,
                 "trellis.waited_s": reply.waited_s or None, "trellis.cached": reply.cached or None,
             }  # fmt: skip
-            self._losses.add(PAYLOADS, telling.payloads(reply.message))
         if self._content:
             facts |= self._said(step)
+            self._losses.add(PAYLOADS, telling.payloads(reply.message) if reply is not None else 0)
         else:
             self._losses.add(SAID, len(step.given) + (reply is not None))
         span = Span(f"chat {model}", self._trace, self._of(str(step.seq)), parent, self.ns(step.begun_at),
