@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from trellis.runs import exporting, table
+from trellis.runs import exporting, text
 from trellis.runs.errors import UsageError
 from trellis.runs.exporting import FORMATS, Exported
 from trellis.runs.finding import episodes, find_trajectory
@@ -99,11 +98,7 @@ def _print(exported: Exported) -> None:
     what += [
         f"{count} {name}" for name, count in (("lines", exported.lines), ("spans", exported.spans)) if count is not None
     ]
-    click.echo(f"wrote:  {shown}\nholds:  {', '.join(what)}")
-    for line in exported.left_out:
-        click.echo(f"left out: {line}")
-    if not len(exported.losses):
-        click.echo("lost:   nothing")
-        return
-    rows = ([f"{loss.count:,}", loss.what] for loss in exported.losses)
-    table.console(sys.stdout).print(table.simple({"lost": "right", "what": "left"}, rows))
+    click.echo(f"wrote: {shown}\nholds: {', '.join(what)}")
+    for title, lines in (("left out:", exported.left_out), ("not kept:", list(map(str, exported.losses)))):
+        if lines:
+            click.echo("\n".join((title, *(f"  {text.line(line, 300)}" for line in lines))))

@@ -110,7 +110,8 @@ def export(episodes: list[Episode], format: str, to: Path, **options: Any) -> Ex
             case "inspect":
                 module.write(_opened(group), file, exported.losses, _metrics(group))
             case "openai":
-                exported.lines = module.write(_opened(group), file, exported.losses, options["choice"])
+                taken, exported.lines = module.write(_opened(group), file, exported.losses, options["choice"])
+                exported.episodes -= len(group) - taken
             case _ if not _single(group[0], file, module, exported, alone=len(episodes) == 1):
                 continue
         exported.files.append(file)

@@ -59,17 +59,18 @@ class Choice:
         return not self.outcomes or told.outcome.outcome in self.outcomes
 
 
-def write(episodes: Iterable[Told], path: Path, losses: Losses, choice: Choice | None = None) -> int:
-    """Returns how many lines were written."""
-    choice, lines = choice or Choice(), 0
+def write(episodes: Iterable[Told], path: Path, losses: Losses, choice: Choice | None = None) -> tuple[int, int]:
+    """Returns how many of the episodes were taken, and how many lines they gave."""
+    choice, taken, lines = choice or Choice(), 0, 0
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         for told in episodes:
             if choice.takes(told):
+                taken += 1
                 for line in _Lines(told, losses, choice).all():
                     file.write(line + "\n")
                     lines += 1
-    return lines
+    return taken, lines
 
 
 @dataclass(slots=True)

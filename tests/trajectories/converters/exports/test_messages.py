@@ -122,7 +122,8 @@ def test_a_loop_has_no_journal(react: Path, telling: Telling, tmp_path: Path) ->
 
 def lines(told: Told, path: Path, choice: Choice | None = None) -> tuple[list[Mapping[str, Any]], dict[str, int]]:
     losses = Losses()
-    count = to_openai.write([told], path, losses, choice)
+    taken, count = to_openai.write([told], path, losses, choice)
+    assert taken or not count
     written = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     assert len(written) == count
     for line in written:
