@@ -23,11 +23,18 @@ FORMATS = {
     "atif": "to_atif",
     "inspect": "to_inspect",
     "mini-swe-agent": "to_mini",
+    "swe-agent": "to_swe_agent",
     "aide": "to_aide",
     "openai": "to_openai",
     "otel": "to_otel",
 }
-_ENDINGS = {"mini-swe-agent": ".traj.json", "inspect": ".eval", "openai": ".jsonl", "otel": ".spans.json"}
+_ENDINGS = {
+    "mini-swe-agent": ".traj.json",
+    "swe-agent": ".traj",
+    "inspect": ".eval",
+    "openai": ".jsonl",
+    "otel": ".spans.json",
+}
 
 
 @dataclass(slots=True)

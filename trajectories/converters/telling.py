@@ -13,9 +13,22 @@ from typing import Any
 
 from trellis.models.messages import Media, Message, Reasoning, Text, ToolCall, ToolResult
 from trellis.models.model import Usage
+from trellis.trajectories.converters.converter import Losses
 from trellis.trajectories.converters.pieces import dumped
 from trellis.trajectories.recorded import GRADER
 from trellis.trajectories.trajectory import Act, Branch, Note, Step, Trajectory
+
+# What several formats have no place for.
+PAYLOADS = "parts in a provider's own form, signatures included"
+MEDIA = "sounds, films and documents"
+JUDGED = "calls of a judge"
+NOTES = "events of the scaffold and of the world besides steps"
+BRANCHES = "steps on other branches than the one that is told"
+USES = "tool calls of the scaffold's own"
+REPEATED = "shortenings of the conversation (what was sent again is not repeated)"
+CUT = "calls of a model that came to no end"
+FILES = "files of a submission other than a patch"
+UNPRICED = "costs that are unknown (counted as 0)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +126,6 @@ class Told:
         load = self.trajectory.blobs.load
         answer = last.data["answer"]
         return answer["answer"], {name: load(blob) for name, blob in answer["files"].items()}
-
-    def total(self) -> tuple[Usage, float | None]:
-        """Usage and costs of the agent's replies; costs are None as soon as one of them is unknown."""
-        total = Total()
-        for step in self.trajectory.steps():
-            total.add(step)
-        return total.usage, total.cost_usd
 
 
 @dataclass(slots=True)
@@ -276,6 +282,29 @@ def data_uri(media: Media) -> str:
 def payloads(message: Message) -> int:
     """How many parts keep a provider's own item, signatures and all."""
     return sum(getattr(part, "raw", None) is not None for part in message.parts)
+
+
+def patch_of(files: Mapping[str, bytes]) -> str | None:
+    """The patch among the files that were handed in."""
+    found = next((data for name, data in files.items() if name.endswith((".patch", ".diff"))), None)
+    return None if found is None else found.decode("utf-8", "replace")
+
+
+def command_of(call: ToolCall) -> str:
+    """What a call did as a command. A tool other than a shell is told by its name and arguments."""
+    command = call.arguments.get("command")
+    if call.name == "shell" and isinstance(command, str):
+        return command
+    return f"{call.name} {call.malformed or dumped(dict(call.arguments))}"
+
+
+def count_aside(told: Told, branch: Branch, losses: Losses) -> None:
+    """Count what a format of one conversation does not tell."""
+    trajectory = told.trajectory
+    others = (each for each in trajectory.branches.values() if each.name not in (branch.name, GRADER))
+    losses.add(BRANCHES, sum(len(each.steps) for each in others))
+    losses.add(JUDGED, trajectory.judged)
+    losses.add(NOTES, notes_in(trajectory))
 
 
 def openai_content(message: Message, left_out: Callable[[Media], None]) -> str | list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from trellis.models.messages import ToolResult
 from trellis.trajectories.converters import telling
 from trellis.trajectories.converters.converter import ConversionError, Losses
 from trellis.trajectories.converters.pieces import document
-from trellis.trajectories.converters.telling import Told
+from trellis.trajectories.converters.telling import JUDGED, Told
 from trellis.trajectories.trajectory import Act, Note
 
 FORMAT = "aide"
@@ -20,7 +20,6 @@ PROMPTS = "prompts of the calls of the model, and its whole replies (plan and co
 ACTS = "tool calls other than the run of a node"
 STACKS = "traces of failed runs as data (they are in the output)"
 NO_CODE = "nodes that are no script (an edited repository): their code is empty"
-JUDGED = "calls of a judge"
 NOTES = "events of the scaffold and of the world besides nodes"
 USAGE = "token counts and costs of replies"
 LOSSES = (PROMPTS, USAGE, ACTS, STACKS, NO_CODE, JUDGED, NOTES)

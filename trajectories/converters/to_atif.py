@@ -15,16 +15,13 @@ from trellis.models.messages import Image, Media, Message, Text, ToolCall, ToolR
 from trellis.trajectories.converters import telling
 from trellis.trajectories.converters.converter import Losses
 from trellis.trajectories.converters.pieces import Pieces, document, without_none
-from trellis.trajectories.converters.telling import Told, Total, Turn
+from trellis.trajectories.converters.telling import JUDGED, PAYLOADS, REPEATED, Told, Total, Turn
 from trellis.trajectories.trajectory import Act, Branch, Note
 
 FORMAT = "atif"
 PLACE = "{benchmark}/{task}/{agent}/{epoch}.json"
 SCHEMA = "ATIF-v1.7"
-PAYLOADS = "parts in a provider's own form, signatures included"
 MEDIA = "sounds, films and documents (their type is told)"
-JUDGED = "calls of a judge"
-REPEATED = "shortenings of the conversation (what was sent again is not repeated)"
 TOOLS = "changes of the tools on offer"
 LOSSES = (PAYLOADS, MEDIA, JUDGED, REPEATED, TOOLS)
 _IMAGES = {"image/jpeg": ".jpg", "image/png": ".png", "image/gif": ".gif", "image/webp": ".webp"}
@@ -45,6 +42,7 @@ class _Document:
         self._images = images
         self._losses = losses
         self._within = telling.within(told.trajectory)
+        self._whole = Total()
 
     def main(self) -> None:
         told, put = self._told, self._pieces
@@ -52,7 +50,7 @@ class _Document:
         self._agent()
         main = self._trajectory.branches["main"]
         self._branch(main)
-        usage, cost_usd = told.total()
+        whole = {"usage": self._whole.usage.to_json(), "cost_usd": self._whole.cost_usd}
         outcome = told.outcome
         put.put(
             {
@@ -64,7 +62,7 @@ class _Document:
                     limit=outcome.limit or None,
                     fault=outcome.fault or None,
                     score=outcome.score,
-                    total={"usage": usage.to_json(), "cost_usd": cost_usd, "steps": len(self._trajectory)},
+                    total={**whole, "steps": len(self._trajectory)},
                     notes=self._opening_notes(main),
                 )
             },
@@ -149,6 +147,7 @@ class _Document:
         for turn in telling.turns(self._trajectory, branch):
             yield from begun(turn.step.seq)
             total.add(turn.step)
+            self._whole.add(turn.step)
             self._losses.add(TOOLS, int(tools not in (None, turn.step.tools)))
             tools = turn.step.tools
             yield from self._turn(turn)

@@ -14,22 +14,26 @@ from typing import Any
 from trellis.models.messages import Media, Message, ToolResult
 from trellis.trajectories.converters import telling
 from trellis.trajectories.converters.converter import Losses
-from trellis.trajectories.converters.pieces import Pieces, document, dumped, without_none
-from trellis.trajectories.converters.telling import Told, Total, Turn
+from trellis.trajectories.converters.pieces import Pieces, document, without_none
+from trellis.trajectories.converters.telling import (
+    BRANCHES,
+    CUT,
+    FILES,
+    JUDGED,
+    MEDIA,
+    NOTES,
+    PAYLOADS,
+    REPEATED,
+    UNPRICED,
+    USES,
+    Told,
+    Total,
+    Turn,
+)  # fmt: skip
 from trellis.trajectories.trajectory import Act
 
 FORMAT = "mini-swe-agent"
 PLACE = "{benchmark}/{agent}/{epoch}/{task}/{task}.traj.json"
-BRANCHES = "steps on other branches than the one that is told"
-PAYLOADS = "parts in a provider's own form, signatures included"
-MEDIA = "sounds, films and documents"
-JUDGED = "calls of a judge"
-NOTES = "events of the scaffold and of the world besides steps"
-USES = "tool calls of the scaffold's own"
-REPEATED = "shortenings of the conversation (what was sent again is not repeated)"
-CUT = "calls of a model that came to no end"
-FILES = "files of a submission other than a patch"
-UNPRICED = "costs that are unknown (counted as 0)"
 LOSSES = (BRANCHES, PAYLOADS, MEDIA, JUDGED, NOTES, USES, REPEATED, CUT, FILES, UNPRICED)
 _EXITS = {"completed": "Submitted", "limit": "LimitsExceeded", "refused": "Refused", "cancelled": "UserInterruption"}
 
@@ -42,7 +46,7 @@ def write(told: Told, path: Path, losses: Losses) -> None:
 def prediction(told: Told) -> dict[str, str] | None:
     """The line of `preds.json`; None: what was handed in is no patch."""
     handed_in = told.submission()
-    patch = _patch(handed_in[1]) if handed_in else None
+    patch = telling.patch_of(handed_in[1]) if handed_in else None
     if patch is None:
         return None
     return {"model_name_or_path": told.model, "instance_id": told.task, "model_patch": patch}
@@ -69,7 +73,7 @@ class _Document:
             put.put(exit)
         put.put(self._info(status, submission), "info")
         put.members(trajectory_format="mini-swe-agent-1.1", instance_id=told.task or None)
-        self._count(branch.name)
+        telling.count_aside(told, branch, self._losses)
 
     def _info(self, status: str, submission: str) -> dict[str, Any]:
         told = self._told
@@ -98,16 +102,9 @@ class _Document:
         if handed_in is None:
             return status, ""
         answer, files = handed_in
-        patch = _patch(files)
+        patch = telling.patch_of(files)
         self._losses.add(FILES, len(files) - (patch is not None))
         return status, answer if patch is None else patch
-
-    def _count(self, name: str) -> None:
-        """What the file does not tell."""
-        trajectory, losses = self._told.trajectory, self._losses
-        losses.add(BRANCHES, sum(len(b.steps) for b in trajectory.branches.values() if b.name not in (name, "grader")))
-        losses.add(JUDGED, trajectory.judged)
-        losses.add(NOTES, telling.notes_in(trajectory))
 
     def _messages(self, turn: Turn) -> Iterator[dict[str, Any]]:
         step, reply, losses = turn.step, turn.step.reply, self._losses
@@ -122,7 +119,7 @@ class _Document:
         losses.add(UNPRICED, int(reply.cost_usd is None))
         losses.add(PAYLOADS, telling.payloads(reply.message))
         losses.add(USES, len(turn.alone))
-        acts = [{"command": _command(act), "tool_call_id": act.call.id} for act, _ in turn.results]
+        acts = [{"command": telling.command_of(act.call), "tool_call_id": act.call.id} for act, _ in turn.results]
         yield without_none(
             role="assistant",
             content=telling.openai_content(reply.message, self._left_out),
@@ -176,14 +173,6 @@ class _Document:
         self._losses.add(MEDIA)
 
 
-def _command(act: Act) -> str:
-    """What the tool did as a command. A tool other than a shell is told as its call."""
-    command = act.call.arguments.get("command")
-    if act.call.name == "shell" and isinstance(command, str):
-        return command
-    return f"{act.call.name} {dumped(dict(act.call.arguments))}"
-
-
 def _response(model: str, reply: Any) -> dict[str, Any]:
     usage = reply.usage
     return {
@@ -197,9 +186,3 @@ def _response(model: str, reply: Any) -> dict[str, Any]:
             "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
         },
     }
-
-
-def _patch(files: Any) -> str | None:
-    """The patch among the files that were handed in."""
-    found = next((data for name, data in files.items() if name.endswith((".patch", ".diff"))), None)
-    return None if found is None else found.decode("utf-8", "replace")

@@ -16,27 +16,22 @@ from trellis.models.messages import Media, Message, Reasoning, ToolCall, ToolRes
 from trellis.trajectories.converters import telling
 from trellis.trajectories.converters.converter import Losses
 from trellis.trajectories.converters.pieces import dumped
-from trellis.trajectories.converters.telling import Told
+from trellis.trajectories.converters.telling import CUT, JUDGED, MEDIA, NOTES, USES, Told
 from trellis.trajectories.recorded import GRADER
 from trellis.trajectories.trajectory import Branch, Step
 
 FORMAT = "openai"
 PLACE = "training.jsonl"
 REASONING = "reasoning of the model"
-MEDIA = "sounds, films and documents"
 PICTURES = "images in tool results (OpenAI takes them from users only)"
 MALFORMED = "replies with tool calls whose arguments are no JSON (context only)"
 FAILED = "replies whose tool calls failed (context only, as asked)"
 NOT_DONE = "tool calls without a result (a line says so)"
-CUT = "calls of a model that came to no end"
-JUDGED = "calls of a judge"
 COPIED = "replies that stand in a further line as context only"
 FACTS = "token counts, costs, times and settings of calls"
-SCAFFOLD = "tool calls of the scaffold's own"
-NOTES = "events of the scaffold and of the world besides steps"
 EMPTY = "lines without a reply to be learnt"
 LOSSES = (
-    REASONING, MEDIA, PICTURES, MALFORMED, FAILED, NOT_DONE, CUT, JUDGED, COPIED, FACTS, SCAFFOLD, NOTES, EMPTY,
+    REASONING, MEDIA, PICTURES, MALFORMED, FAILED, NOT_DONE, CUT, JUDGED, COPIED, FACTS, USES, NOTES, EMPTY,
 )  # fmt: skip
 _NO_RESULT = "(no result)"
 
@@ -125,7 +120,7 @@ class _Lines:
         losses = self._losses
         acts = {act.call.id: act for act in step.acts}
         calls = step.reply.tool_calls if step.reply else ()
-        losses.add(SCAFFOLD, len(acts.keys() - {call.id for call in calls}))
+        losses.add(USES, len(acts.keys() - {call.id for call in calls}))
         line.last = step.answer
         if step.reply is None:
             losses.add(CUT)

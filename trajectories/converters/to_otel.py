@@ -16,7 +16,7 @@ from trellis.models.model import Usage
 from trellis.trajectories.converters import telling
 from trellis.trajectories.converters.converter import ConversionError, Losses
 from trellis.trajectories.converters.pieces import dumped
-from trellis.trajectories.converters.telling import Told, Total
+from trellis.trajectories.converters.telling import PAYLOADS, Told, Total
 from trellis.trajectories.recorded import GRADER
 from trellis.trajectories.trajectory import Act, Branch, Step
 
@@ -24,7 +24,6 @@ FORMAT = "otel"
 PLACE = "spans.json"
 SAID = "messages, arguments and results (--content sends them)"
 MEDIA = "images, sounds, films and documents"
-PAYLOADS = "parts in a provider's own form, signatures included"
 NOTES = "events of the scaffold and of the world besides nodes of a search"
 LOSSES = (SAID, MEDIA, PAYLOADS, NOTES)
 _BATCH = 256

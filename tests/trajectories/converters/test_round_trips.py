@@ -24,7 +24,7 @@ from trellis.models.model import GenerateConfig, Reply, ToolSpec, Usage
 from trellis.trajectories.converters import to_aide, to_atif, to_inspect, to_mini
 from trellis.trajectories.converters.converter import Imported, Losses
 from trellis.trajectories.converters.importing import Import
-from trellis.trajectories.converters.telling import told
+from trellis.trajectories.converters.telling import BRANCHES, JUDGED, PAYLOADS, told
 from trellis.trajectories.recorder import Recorder
 from trellis.trajectories.trajectory import Step, Trajectory
 
@@ -183,7 +183,7 @@ def lines(losses: Losses) -> list[str]:
 def test_atif(episode: Path, again: Again) -> None:
     made, losses, before, after = again(to_atif, episode, "episode.json")
     assert steps(after, without_raw) == steps(before, without_raw)
-    assert lines(losses) == [f"1 {to_atif.PAYLOADS}", f"1 {to_atif.JUDGED}"]
+    assert lines(losses) == [f"1 {PAYLOADS}", f"1 {JUDGED}"]
     assert [acts(step) for step in after.steps()] == [acts(step) for step in before.steps()]
     assert [(b.name, b.parent, b.position, len(b.acts)) for b in after.branches.values()] == [
         ("main", None, 0, 3), ("main/check", "main", 3, 1),
@@ -212,8 +212,8 @@ def test_inspect(episode: Path, again: Again) -> None:
 
 def test_mini_swe_agent(episode: Path, again: Again) -> None:
     made, losses, before, after = again(to_mini, episode, "one.traj.json")
-    assert f"1 {to_mini.BRANCHES}" in lines(losses)
-    assert f"1 {to_mini.PAYLOADS}" in lines(losses)
+    assert f"1 {BRANCHES}" in lines(losses)
+    assert f"1 {PAYLOADS}" in lines(losses)
     kept = [step for step in before.steps() if step.branch == "main"]
     assert [step.reply and without_raw(step.reply.message) for step in after.steps()] == [
         step.reply and without_raw(step.reply.message) for step in kept

@@ -13,7 +13,6 @@ import pytest
 from trellis.trajectories.converters import inspect_parts, to_inspect
 from trellis.trajectories.converters.converter import Imported, Losses
 from trellis.trajectories.converters.telling import Outcome, Told
-from trellis.trajectories.trajectory import Trajectory
 
 Telling = Callable[..., Told]
 Many = Callable[..., list[Imported]]
@@ -124,25 +123,6 @@ def _cut(seen: dict[str, Any]) -> None:
     assert each["asked"][4] == ["s", "task", "(a summary)", "step 2", "2", "go on"]
     assert each["asked"][5] == ["s", "task", "(a summary)", "step 2", "2", "go on", "short now", "go on"]
     assert each["asked"][3][-1] == "go on"
-
-
-def test_a_log_comes_back(react: Path, telling: Telling, tmp_path: Path, importing: Many, opened: Any) -> None:
-    told = telling(react, Outcome("run-1", "completed", score=SCORE, started_at=BEGAN))
-    write([told], tmp_path / "x.eval")
-    (made,) = importing(tmp_path / "x.eval")
-    back: Trajectory = opened(made.path)
-    assert (made.task, made.score, made.steps) == ("fix", 0.5, 4)
-    before, after = list(told.trajectory.steps()), list(back.steps())
-    for was, now in zip(before, after, strict=True):
-        assert was.reply is not None
-        assert now.reply is not None
-        assert now.reply.text == was.reply.text
-        assert now.reply.usage == was.reply.usage
-        assert [c.id for c in now.reply.tool_calls] == [c.id for c in was.reply.tool_calls]
-        assert [act.result and act.result.text for act in now.acts if act.call.id.startswith("c")] == [
-            act.result and act.result.text for act in was.acts if act.call.id.startswith("c")
-        ]
-    assert back.judged == 1
 
 
 def test_what_a_call_sent_is_few_ranges_of_the_pool() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from trellis.trajectories.converters import to_aide, to_mini, to_openai
+from trellis.trajectories.converters import to_aide, to_mini, to_openai, to_swe_agent
 from trellis.trajectories.converters.converter import ConversionError, Imported, Losses
-from trellis.trajectories.converters.telling import Outcome, Told
+from trellis.trajectories.converters.telling import CUT, JUDGED, MEDIA, NOTES, PAYLOADS, UNPRICED, USES, Outcome, Told
 from trellis.trajectories.converters.to_openai import Choice
 from trellis.trajectories.trajectory import Trajectory
 
@@ -53,8 +53,8 @@ def test_mini_swe_agent(react: Path, telling: Telling, tmp_path: Path) -> None:
     assert messages[12]["extra"]["exception_info"] == "the call was cut off"
     assert messages[-1]["extra"]["exit_status"] == "Submitted"
     assert lost == {
-        to_mini.MEDIA: 1, to_mini.PAYLOADS: 1, to_mini.USES: 1, to_mini.UNPRICED: 1, to_mini.JUDGED: 1,
-        to_mini.NOTES: 1,
+        MEDIA: 1, PAYLOADS: 1, USES: 1, UNPRICED: 1, JUDGED: 1,
+        NOTES: 1,
     }  # fmt: skip
 
 
@@ -67,16 +67,34 @@ def test_a_prediction_is_a_patch(react: Path, tree: Path, telling: Telling) -> N
     assert to_mini.prediction(telling(tree)) is None
 
 
-def test_mini_swe_agent_comes_back(react: Path, telling: Telling, tmp_path: Path, imported: One) -> None:
-    told = telling(react)
-    mini(told, tmp_path / "fix.traj.json")
-    made, back = imported(tmp_path / "fix.traj.json")
-    assert (made.task, made.steps, made.cost_usd) == ("fix", 4, 0.75)
-    before, after = list(told.trajectory.steps()), list(back.steps())
-    assert [step.reply and step.reply.text for step in after] == [step.reply and step.reply.text for step in before]
-    assert [step.reply and step.reply.usage.total_input for step in after] == [150, 10, 10, 10]
-    commands = [[dict(act.call.arguments) for act in step.acts if act.call.id[0] == "c"] for step in before]
-    assert [[dict(act.call.arguments) for act in step.acts] for step in after] == commands
+# --- SWE-agent ---
+
+
+def test_swe_agent(react: Path, telling: Telling, tmp_path: Path, imported: One) -> None:
+    losses, path = Losses(), tmp_path / "fix.traj"
+    told = telling(react, Outcome("r", "completed"))
+    to_swe_agent.write(told, path, losses)
+    document = json.loads(path.read_text("utf-8"))
+    steps = document["trajectory"]
+    assert [step["action"] for step in steps] == ["ls\ncat x", "false", "shell {not json", "sleep 100"]
+    assert [step["observation"] for step in steps] == ["x\ny\npicture", "boom", "arguments are no JSON", ""]
+    assert [step["execution_time"] for step in steps] == [2.0, 1.0, 1.0, 0]
+    history = document["history"]
+    assert [item["message_type"] for item in history[:4]] == ["system_prompt", "observation", "action", "observation"]
+    assert [item.get("tool_call_ids") for item in history[3:5]] == [["c1"], ["c2"]]
+    info = document["info"]
+    assert info["model_stats"] == {"instance_cost": 0.75, "tokens_sent": 180, "tokens_received": 35, "api_calls": 4}
+    assert info["exit_status"] == "submitted"
+    assert info["submission"].startswith("diff --git")
+    assert counted(losses)[to_swe_agent.ACTIONS] == 2
+    made, back = imported(path)
+    assert (made.steps, made.cost_usd, made.outcome) == (4, 0.75, "submitted")
+    assert [step.reply and step.reply.text for step in back.steps()] == [
+        step.reply and step.reply.text for step in told.trajectory.steps()
+    ]
+    assert [[call.id for call in step.reply.tool_calls] for step in back.steps() if step.reply] == [
+        ["c1", "c2"], ["c3"], ["c4"], ["c5"],
+    ]  # fmt: skip
 
 
 # --- AIDE ---
@@ -100,15 +118,6 @@ def test_a_journal_of_aide(tree: Path, telling: Telling, tmp_path: Path) -> None
     ids = [node["id"] for node in nodes]
     assert journal["node2parent"] == {ids[1]: ids[0], ids[2]: ids[1]}
     assert {loss.what for loss in losses} == {to_aide.PROMPTS, to_aide.USAGE, to_aide.ACTS, to_aide.STACKS}
-
-
-def test_a_journal_comes_back(tree: Path, telling: Telling, tmp_path: Path, imported: One) -> None:
-    told = telling(tree)
-    to_aide.write(told, tmp_path / "journal.json", Losses())
-    _, back = imported(tmp_path / "journal.json")
-    names = ("id", "parent", "stage", "plan", "is_buggy", "metric", "analysis", "exec_time_s", "best")
-    before = [{name: note.data[name] for name in names} for note in told.trajectory.notes("node")]
-    assert [{name: note.data[name] for name in names} for note in back.notes("node")] == before
 
 
 def test_a_loop_has_no_journal(react: Path, telling: Telling, tmp_path: Path) -> None:
@@ -160,8 +169,8 @@ def test_fine_tuning_data(react: Path, telling: Telling, tmp_path: Path) -> None
     assert line["tools"][0]["function"]["name"] == "shell"
     assert line["parallel_tool_calls"] is True
     assert lost == {
-        to_openai.SCAFFOLD: 1, to_openai.MALFORMED: 1, to_openai.MEDIA: 1, to_openai.REASONING: 1,
-        to_openai.PICTURES: 1, to_openai.JUDGED: 1, to_openai.FACTS: 4, to_openai.NOTES: 1,
+        USES: 1, to_openai.MALFORMED: 1, MEDIA: 1, to_openai.REASONING: 1,
+        to_openai.PICTURES: 1, JUDGED: 1, to_openai.FACTS: 4, NOTES: 1,
     }  # fmt: skip
 
 
@@ -179,7 +188,7 @@ def test_nothing_is_learnt_twice(shortened: Path, telling: Telling, tmp_path: Pa
     context = [m["content"] for line in written for m in line["messages"] if m.get("weight") == 0]
     assert context == ["step 2"]
     assert lost[to_openai.COPIED] == 1
-    assert lost[to_openai.CUT] == 1
+    assert lost[CUT] == 1
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 
 from trellis.trajectories.converters import to_otel
 from trellis.trajectories.converters.converter import ConversionError, Losses
-from trellis.trajectories.converters.telling import Outcome, Told
+from trellis.trajectories.converters.telling import PAYLOADS, Outcome, Told
 
 pytest.importorskip("opentelemetry.sdk", reason="needs the extra otel")
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs the extra otel")
@@ -109,7 +109,7 @@ def test_what_was_said_can_be_asked_for(react: Path, telling: Telling) -> None:
     assert json.loads(tool["gen_ai.tool.call.arguments"]) == {"command": "ls"}
     assert tool["gen_ai.tool.call.result"] == "x\ny"
     assert to_otel.SAID not in lost
-    assert lost[to_otel.PAYLOADS] == 1
+    assert lost[PAYLOADS] == 1
 
 
 def test_branches_are_spans_with_their_nodes(tree: Path, telling: Telling) -> None:

@@ -1,0 +1,128 @@
+"""SWE-agent: `.traj` of its last version, one conversation: `main`, or where no model was asked there the branch whose
+work was handed in. An action is all that a reply did. `query`, the messages that each call sent, is not repeated: they
+are in `history`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from trellis.models.messages import Media, Message, ToolResult
+from trellis.trajectories.converters import telling
+from trellis.trajectories.converters.converter import Losses
+from trellis.trajectories.converters.pieces import document, without_none
+from trellis.trajectories.converters.telling import (
+    BRANCHES,
+    CUT,
+    FILES,
+    JUDGED,
+    MEDIA,
+    NOTES,
+    PAYLOADS,
+    REPEATED,
+    UNPRICED,
+    USES,
+    Told,
+    Total,
+    Turn,
+)  # fmt: skip
+
+FORMAT = "swe-agent"
+PLACE = "{benchmark}/{agent}/{epoch}/{task}/{task}.traj"
+ACTIONS = "calls that were made in one reply (they are one action)"
+STATE = "errors and facts of results (exit codes are told)"
+LOSSES = (BRANCHES, PAYLOADS, MEDIA, JUDGED, NOTES, USES, REPEATED, CUT, FILES, UNPRICED, ACTIONS, STATE)
+_EXITS = {"completed": "submitted", "limit": "exit_cost", "fault": "exit_error", "cancelled": "exit_command"}
+
+
+def write(told: Told, path: Path, losses: Losses) -> None:
+    trajectory, total = told.trajectory, Total()
+    branch = telling.spoken(trajectory)
+    cost = 0.0
+    with document(path) as pieces:
+        with pieces.array("trajectory"):
+            for turn in telling.turns(trajectory, branch):
+                losses.add(CUT, int(turn.step.reply is None))
+                if turn.step.reply is not None:
+                    total.add(turn.step)
+                    cost += turn.step.reply.cost_usd or 0.0
+                    losses.add(UNPRICED, int(turn.step.reply.cost_usd is None))
+                    pieces.put(_step(turn, losses))
+        with pieces.array("history"):
+            for turn in telling.turns(trajectory, branch):
+                for item in _history(turn, losses):
+                    pieces.put(item)
+        pieces.put(_info(told, total, cost, losses), "info")
+        pieces.members(environment="main", replay_config=None)
+    telling.count_aside(told, branch, losses)
+
+
+def _step(turn: Turn, losses: Losses) -> dict[str, Any]:
+    step, reply = turn.step, turn.step.reply
+    assert reply is not None
+    said = telling.text_of(reply.message)
+    losses.add(ACTIONS, len(turn.results) if len(turn.results) > 1 else 0)
+    losses.add(USES, len(turn.alone))
+    losses.add(REPEATED, int(turn.shortened))
+    losses.add(
+        STATE, sum(bool(act.result and (act.result.is_error or len(act.result.data) > 1)) for act, _ in turn.results)
+    )
+    codes = {act.call.id: act.result.data.get("exit_code") for act, _ in turn.results if act.result}
+    return {
+        "action": "\n".join(telling.command_of(act.call) for act, _ in turn.results),
+        "observation": "\n".join(result.text if result else "" for _, result in turn.results),
+        "response": said,
+        "thought": said,
+        "state": {},
+        "execution_time": sum(act.ended_at - act.begun_at for act, _ in turn.results if act.ended_at is not None),
+        "extra_info": without_none(step=step.number, exit_codes=codes or None, cost_usd=reply.cost_usd),
+    }
+
+
+def _history(turn: Turn, losses: Losses) -> Iterator[dict[str, Any]]:
+    def left_out(_: Media) -> None:
+        losses.add(MEDIA)
+
+    def said(message: Message) -> dict[str, Any]:
+        losses.add(PAYLOADS, telling.payloads(message))
+        kind = "system_prompt" if message.role == "system" else "observation"
+        return {"role": message.role, "content": telling.openai_content(message, left_out), "agent": "main",
+                "message_type": "action" if message.role == "assistant" else kind}  # fmt: skip
+
+    def observed(result: ToolResult) -> dict[str, Any]:
+        return {**said(result.message), "tool_call_ids": [result.call_id]}
+
+    for message in turn.fresh:
+        results = [part for part in message.parts if isinstance(part, ToolResult)]
+        yield from map(observed, results) if results else (said(message),)
+    if turn.step.reply is None:
+        return
+    reply = turn.step.reply.message
+    calls = [telling.openai_call(call) for call in reply.tool_calls]
+    action = "\n".join(telling.command_of(act.call) for act, _ in turn.results)
+    thought = telling.text_of(reply)
+    yield without_none(**said(reply), thought=thought, action=action, tool_calls=calls or None)
+    for _, result in turn.results:
+        if result is not None:
+            yield observed(result)
+
+
+def _info(told: Told, total: Total, cost: float, losses: Losses) -> dict[str, Any]:
+    handed_in = told.submission()
+    answer, files = handed_in or ("", {})
+    patch = telling.patch_of(files)
+    losses.add(FILES, len(files) - (patch is not None))
+    status = _EXITS.get(told.outcome.outcome, told.outcome.outcome) or ("submitted" if handed_in else None)
+    return without_none(
+        model_stats={
+            "instance_cost": cost,
+            "tokens_sent": total.usage.total_input,
+            "tokens_received": total.usage.total_output,
+            "api_calls": total.replies,
+        },
+        exit_status=status,
+        submission=(answer if patch is None else patch) or None,
+        swe_agent_version=f"trellis-agents {importlib.metadata.version('trellis-agents')}",
+    )
