@@ -17,6 +17,7 @@ from trellis.runs.errors import UsageError
 from trellis.runs.folder import safe_name
 from trellis.runs.results import Result
 from trellis.trajectories.converters.converter import ConversionError, Losses
+from trellis.trajectories.converters.pieces import whole
 from trellis.trajectories.converters.telling import Outcome, Told, told
 
 FORMATS = {
@@ -113,16 +114,16 @@ def export(episodes: list[Episode], format: str, to: Path, **options: Any) -> Ex
         _spans(episodes, to, exported, **options)
         return exported
     for file, group in _files(episodes, module, to).items():
-        match format:
-            case "inspect":
-                module.write(_opened(group), file, exported.losses, _metrics(group))
-            case "openai":
-                taken, exported.lines = module.write(_opened(group), file, exported.losses, options["choice"])
-                exported.episodes -= len(group) - taken
-            case _ if not _single(group[0], file, module, exported, alone=len(episodes) == 1):
-                continue
-        exported.files.append(file)
-        exported.episodes += len(group)
+        count = len(group)
+        if format == "inspect":
+            module.write(_opened(group), file, exported.losses, _metrics(group))
+        elif format == "openai":
+            count, exported.lines = module.write(_opened(group), file, exported.losses, options["choice"])
+        else:
+            count = _single(group[0], file, module, exported, alone=len(episodes) == 1)
+        if count or format == "openai":
+            exported.files.append(file)
+        exported.episodes += count
     if format == "mini-swe-agent" and not is_file(to):
         exported.files += _predictions(episodes, module, to)
     if not exported.files:
@@ -145,18 +146,17 @@ def is_file(to: Path) -> bool:
 # --- inside ---
 
 
-def _single(episode: Episode, file: Path, module: ModuleType, exported: Exported, *, alone: bool) -> bool:
-    """Write one episode; what cannot be said leaves no file, and is no error among many."""
+def _single(episode: Episode, file: Path, module: ModuleType, exported: Exported, *, alone: bool) -> int:
+    """Write one episode. One among many that cannot be said is left out: 0."""
     try:
         with told(episode.log, episode.outcome) as each:
             module.write(each, file, exported.losses)
     except ConversionError as error:
-        file.unlink(missing_ok=True)
         if alone:
             raise
         exported.left_out.append(str(error))
-        return False
-    return True
+        return 0
+    return 1
 
 
 def _files(episodes: list[Episode], module: ModuleType, to: Path) -> dict[Path, list[Episode]]:
@@ -197,8 +197,7 @@ def _spans(
             exported.endpoint = str(collector)
         return
     file = to if is_file(to) else to / module.PLACE
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", encoding="utf-8") as opened:
+    with whole(file) as draft, draft.open("w", encoding="utf-8") as opened:
         target = otlp.File(opened)
         exported.spans = module.write(_opened(episodes), target, exported.losses, run=run, content=content)
     exported.files.append(file)

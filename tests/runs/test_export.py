@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from trellis.models.messages import Image, assistant, user
+from trellis.models.model import GenerateConfig, Reply
 from trellis.runs import exporting, results
 from trellis.runs.cli import invoke
 from trellis.runs.exporting import FORMATS, module_of
@@ -132,6 +134,30 @@ def test_what_is_wrong_is_one_line(run: RunFolder, trellis: Trellis, arguments: 
     assert (ran.status, ran.out) == (2, "")
     assert says in ran.err
     assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("format", FORMATS)
+async def test_damage_is_one_line_and_leaves_no_file(trellis: Trellis, format: str) -> None:
+    recorder = Recorder(Path("episode"), {"episode": {"benchmark": "b", "task": "t", "agent": "a", "epoch": 1}})
+    picture = Image(b"picture", "image/png")
+
+    async def answer() -> Reply:
+        return Reply(assistant("I see."))
+
+    await recorder.generate("main", "main", "m", [user("Look.", picture)], (), GenerateConfig(), answer)
+    recorder.once("note.node", "main", data={"id": 0, "parent": None, "branch": "main"})
+    recorder.close()
+    (blob,) = Path("episode/blobs").iterdir()
+    blob.chmod(0o644)
+    blob.write_bytes(b"another")
+    ran = trellis("export", "episode", "--format", format, "-o", "there/x.out")
+    if format == "aide":  # which reads no messages
+        assert ran.status == 0
+        return
+    assert (ran.status, ran.out) == (2, "")
+    assert "its content does not have the hash in its name" in ran.err
+    assert ran.err.count("\n") == 1
+    assert not [path for path in Path("there").rglob("*") if path.is_file()]
 
 
 def test_what_is_lost_stands_in_the_docs() -> None:

@@ -11,10 +11,21 @@ from typing import Any, TextIO
 
 
 @contextmanager
-def document(path: Path) -> Iterator[Pieces]:
-    """A file with one JSON object, open for its members; folders are made as needed."""
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write a file so that it is there whole or not at all; folders are made as needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def document(path: Path) -> Iterator[Pieces]:
+    """A file with one JSON object, open for its members."""
+    with whole(path) as draft, draft.open("w", encoding="utf-8") as file:
         pieces = Pieces(file)
         with pieces.object():
             yield pieces

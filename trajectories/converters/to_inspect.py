@@ -23,7 +23,7 @@ from trellis.models.model import Usage
 from trellis.trajectories.converters import inspect_parts as parts
 from trellis.trajectories.converters import telling
 from trellis.trajectories.converters.converter import Losses
-from trellis.trajectories.converters.pieces import Pieces, dumped, without_none
+from trellis.trajectories.converters.pieces import Pieces, dumped, whole, without_none
 from trellis.trajectories.converters.telling import Told
 from trellis.trajectories.recorded import GRADER
 from trellis.trajectories.trajectory import Act, Branch, Note, Step
@@ -42,8 +42,7 @@ def write(episodes: Iterable[Told], path: Path, losses: Losses, metrics: Mapping
     """`episodes`, at least one, are those of one agent at one benchmark. `metrics` are the benchmark's own over their
     scores; without them the log has the mean."""
     log = _Log(metrics)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+    with whole(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for told in episodes:
             sample = _Sample(told, losses)
             name = f"samples/{told.task}_epoch_{told.epoch}.json"

@@ -15,7 +15,7 @@ from typing import Any
 from trellis.models.messages import Media, Message, Reasoning, ToolCall, ToolResult
 from trellis.trajectories.converters import telling
 from trellis.trajectories.converters.converter import Losses
-from trellis.trajectories.converters.pieces import dumped
+from trellis.trajectories.converters.pieces import dumped, whole
 from trellis.trajectories.converters.telling import CUT, JUDGED, MEDIA, NOTES, USES, Told
 from trellis.trajectories.recorded import GRADER
 from trellis.trajectories.trajectory import Branch, Step
@@ -57,8 +57,7 @@ class Choice:
 def write(episodes: Iterable[Told], path: Path, losses: Losses, choice: Choice | None = None) -> tuple[int, int]:
     """Returns how many of the episodes were taken, and how many lines they gave."""
     choice, taken, lines = choice or Choice(), 0, 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
+    with whole(path) as draft, draft.open("w", encoding="utf-8") as file:
         for told in episodes:
             if choice.takes(told):
                 taken += 1
@@ -130,7 +129,7 @@ class _Lines:
         masked = self._choice.mask_failed and failed
         losses.add(MALFORMED, int(malformed))
         losses.add(FAILED, int(masked and not malformed))
-        line.messages.append((step.reply.message, not malformed and not masked))
+        line.messages.append((step.reply.message, step.kind == "generate" and not malformed and not masked))
 
     # --- as OpenAI takes it ---
 
