@@ -55,13 +55,12 @@ def _node(
     if printed is None and duration is None:
         line.act(call, None, own=True)
     else:
-        writer.passes(duration)
         output = "".join(map(document.text, printed)) if isinstance(printed, list) else document.text(printed)
         raised = document.word(node.get("exc_type"))
         more = document.without({name: node.get(name) for name in ("exc_type", "exc_info", "exc_stack")})
         result = result_of(call, output, exit_code=1 if raised else 0, timed_out=raised == "TimeoutError",
                            duration_s=duration, imported=more or None)  # fmt: skip
-        line.act(call, result, own=True)
+        line.act(call, result, took_s=duration, own=True)
     buggy = _buggy(node)
     writer.line().note(
         "node",

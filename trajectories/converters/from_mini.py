@@ -72,7 +72,6 @@ class _Walk:
     def messages(self, messages: list[dict[str, Any]]) -> None:
         for number, item in enumerate(messages):
             extra = document.mapping(item.get("extra"))
-            self._writer.at(document.when(extra.get("timestamp")))
             role = item.get("role")
             if role == "assistant" or item.get("object") == "response":
                 self._reply(item, extra)
@@ -104,6 +103,7 @@ class _Walk:
             usage=parts.openai_usage(response.get("usage")),
             cost_usd=document.cost(extra.get("cost")),
             stop_reason=_stop(response),
+            ended_at=document.when(extra.get("timestamp")),
         )
         self._writer.losses.add(PAYLOADS, int(bool(response)))
 
@@ -165,7 +165,7 @@ class _Walk:
             code = document.number(extra["returncode"])
         result = result_of(call, output, is_error=bool(extra.get("exception_info")),
                            exit_code=None if code is None else int(code), imported=_kept(extra) or None)  # fmt: skip
-        line.act(call, result)
+        line.act(call, result, ended_at=document.when(extra.get("timestamp")))
         self._writer.losses.add(parts.AS_USER, int(role == "user"))
         line.say(Message("tool", (ToolResult(call.id, call.name, tuple(seen)),)))  # type: ignore[arg-type]
 

@@ -62,15 +62,17 @@ class _Walk:
     def events(self, events: list[dict[str, Any]]) -> None:
         metrics: Mapping[str, Any] = {}
         for event in events:
-            self._writer.at(document.when(event.get("timestamp")))
+            at = document.when(event.get("timestamp"))
             metrics = document.mapping(event.get("llm_metrics")) or metrics
             if "observation" in event and "action" not in event:
-                self._observation(event)
+                self._observation(event, at)
             elif document.word(event.get("action")) in MACHINERY:
+                self._writer.at(at)
                 self._machinery(event)
             elif event.get("source") == "agent":
-                self._action(event)
+                self._action(event, at)
             else:
+                self._writer.at(at)
                 self._said(event)
         total = document.mapping(metrics.get("accumulated_token_usage"))
         self._writer.total(parts.openai_usage({**total, "cache_read_input_tokens": total.get("cache_read_tokens"),
@@ -97,7 +99,7 @@ class _Walk:
         shown += [parts.media(url, self._writer.losses) for url in document.sequence(args.get("image_urls"))]
         self._line.say(Message("user", tuple(shown)))
 
-    def _action(self, event: Mapping[str, Any]) -> None:
+    def _action(self, event: Mapping[str, Any], at: float | None) -> None:
         """What the agent does next is a step: a reply of the model with one call, or with none (a message)."""
         args, response = document.mapping(event.get("args")), _response(event)
         call = self._call(event, args)
@@ -113,6 +115,7 @@ class _Walk:
             usage=usage,
             cost_usd=None if again else self._cost(event),
             tools=self._tools,
+            ended_at=at,
         )
         self._writer.losses.add("raw replies of the provider", int(bool(response) and not again))
         if call:
@@ -151,7 +154,7 @@ class _Walk:
         added, self._spent = max(0.0, spent - self._spent), max(spent, self._spent)
         return added
 
-    def _observation(self, event: Mapping[str, Any]) -> None:
+    def _observation(self, event: Mapping[str, Any], at: float | None) -> None:
         extras, kind = document.mapping(event.get("extras")), document.text(event.get("observation"))
         id = document.word(document.mapping(event.get("tool_call_metadata")).get("tool_call_id"))
         call = self._calls.pop(_key(event.get("cause")), None)
@@ -173,7 +176,7 @@ class _Walk:
         result = ToolResult(call.id, call.name, tuple(shown), kind == "error",
                             document.without({"exit_code": None if code is None else int(code),
                                               "imported": {"observation": kind, **_small(extras)}}))  # fmt: skip
-        self._line.act(pending, result)
+        self._line.act(pending, result, ended_at=at)
         self._line.say(Message("tool", (ToolResult(call.id, call.name, tuple(shown), kind == "error"),)))
 
 

@@ -148,11 +148,10 @@ class _Walk:
         extra = document.mapping(step.get("extra_info"))
         observation, seconds = document.text(step.get("observation")), document.number(step.get("execution_time"))
         if calls:
-            self._writer.passes(seconds)
             call = self._line.take(calls[0].id) or calls[0]
             told = document.without({"state": _state(step.get("state")), "extra_info": extra})
             result = result_of(call, observation, duration_s=seconds, imported=told or None)
-            self._line.act(call, result)
+            self._line.act(call, result, took_s=seconds)
             if not self._history:
                 self._line.say(replace(result, data={}).message)
         elif observation or extra:

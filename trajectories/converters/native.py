@@ -278,6 +278,7 @@ class Line:
         result: ToolResult | None,
         *,
         ended_at: float | None = None,
+        took_s: float | None = None,
         own: bool = False,
         handed_in: Any = None,
     ) -> None:
@@ -293,6 +294,7 @@ class Line:
         async def answer() -> Mapping[str, Any]:
             if result is None:
                 raise _CutOffError
+            writer.passes(took_s)
             writer.at(ended_at)
             return {
                 "result": part_to_json(result, self._recorder.blobs.store),

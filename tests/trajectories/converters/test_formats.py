@@ -122,6 +122,7 @@ def test_swe_agent_before_version_1(imported: One) -> None:
     assert told[:3] == ["Use the commands.", "Here is a demonstration ...", "Mend the sum."]
     assert [message.role for message in trajectory.conversation(third)][3:] == ["assistant", "tool"]
     assert "I forgot the action." not in told  # the model was asked again as if it had not said that
+    assert (third.acts[0].begun_at, third.acts[0].ended_at) == (0.0, 0.25)
     assert third.acts[0].result is not None
     assert third.acts[0].result.data["imported"] == {"tool": "bash", "state": {"working_dir": "/repo"}}
     (submission,) = [note for step in trajectory.steps() for note in step.notes if note.kind == "submit"]
@@ -192,7 +193,7 @@ def test_mini_swe_agent_2(imported: One) -> None:
     assert hidden.raw is not None
     assert hidden.raw["item"]["encrypted_content"] == "ZW5j"
     assert last.acts == ()  # nobody knows what came of it
-    assert last.begun_at == 8.5
+    assert (last.begun_at, last.ended_at) == (1.5, 8.5)
     assert [note.data["content"] for note in trajectory.notes("imported.exit")] == ["42"]
 
 
@@ -223,6 +224,7 @@ def test_openhands(imported: One) -> None:
     assert (reply(run).text, reply(message).text) == ("I look twice.", "There are two.")
     assert [step.reply.cost_usd for step in (run, finish) if step.reply] == pytest.approx([0.01, 0.02])
     assert [spec.name for spec in trajectory.tools(run.tools)] == ["shell"]
+    assert (run.begun_at, run.ended_at, run.acts[0].ended_at) == (2.0, 5.0, 6.0)
     assert lost(made) == {
         "media behind an address": 1,
         "raw replies of the provider": 1,
