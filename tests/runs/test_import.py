@@ -108,3 +108,10 @@ def test_commands_that_were_recorded_are_forked_here(trellis: Trellis, tmp_path:
         assert first.reply.cached
         assert [act.call.arguments["command"] for act in first.acts] == ["printf 'a - b\\n' | tee sum.py"]
         assert len(forked) > 1
+
+
+def test_commands_that_were_recorded_are_replayed_here(trellis: Trellis) -> None:
+    path = trellis("import", str(SAMPLES / "mini-2.traj.json"), "--json").document["path"]
+    ran = trellis("replay", path, "--env", "local")
+    assert ran.status == 0, ran.out
+    assert ran.out.splitlines()[-1].endswith("3 calls: 3 equal")

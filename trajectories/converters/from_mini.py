@@ -13,6 +13,7 @@ from trellis.trajectories.converters.native import Identity, Source, Target, Wri
 
 FORMAT = "mini-swe-agent"
 _FENCES = ("```mswea_bash_command", "```bash", "```sh")
+_MARKER = "COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
 PAYLOADS = "raw replies of the provider"
 
 
@@ -159,6 +160,8 @@ class _Walk:
             line.say(Message("user", tuple(seen)))
             return
         output, code = _output(shown)
+        if code is None and _MARKER in str(call.arguments.get("command")):
+            output = f"{_MARKER}\n{output}"  # mini-swe-agent keeps what comes after this line of the output
         if isinstance(extra.get("raw_output"), str):
             output = extra["raw_output"]
         if extra.get("returncode") is not None:

@@ -182,7 +182,8 @@ class _Walk:
         if calls or not first:
             return calls
         name = first[0] if first[0] in COMMANDS else "bash"
-        return [parts.tool_call(FORMAT, self._line.made_up_id(), name, {"command": action})]
+        arguments = {} if action.strip() == name else {"command": action}
+        return [parts.tool_call(FORMAT, self._line.made_up_id(), name, arguments)]
 
     def _reach(self, said: str) -> dict[str, Any] | None:
         """The next reply of this text in the history; the conversation is then what stands before it. None: it was not

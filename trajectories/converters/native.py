@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from trellis.models.messages import Message, Text, ToolCall, ToolResult, message_to_json, part_to_json
 from trellis.models.model import GenerateConfig, Reply, StopReason, ToolSpec, Usage
+from trellis.tools.clip import plain, raw_of
 from trellis.trajectories.converters import document
 from trellis.trajectories.converters.converter import ConversionError, Imported, Losses
 from trellis.trajectories.recorded import GRADER
@@ -289,7 +290,7 @@ class Line:
         called = call.raw["item"].get("name") if call.raw else None
         if result is not None and called and called != call.name:
             told = {**result.data, "imported": {"tool": called, **result.data.get("imported", {})}}
-            result = replace(result, data=told)
+            result = _in_our_words(replace(result, data=told))
 
         async def answer() -> Mapping[str, Any]:
             if result is None:
@@ -328,6 +329,16 @@ class Line:
 
 def result_of(call: ToolCall, output: str, *, is_error: bool = False, **data: Any) -> ToolResult:
     return ToolResult(call.id, call.name, (Text(output),), is_error, {k: v for k, v in data.items() if v is not None})
+
+
+def _in_our_words(result: ToolResult) -> ToolResult:
+    """The result of a foreign shell as our `shell` says it, so that the two can be compared when it runs again."""
+    output = result.text.encode("utf-8", "replace")
+    code = result.data.get("exit_code")
+    remark = f"[exit code {code}]" if code else ""
+    said = "\n".join(filter(None, (plain(output).rstrip("\n"), remark))).lstrip("\n") or "(no output)"
+    pictures = (part for part in result.parts if not isinstance(part, Text))
+    return replace(result, parts=(Text(said), *pictures), data={**result.data, **raw_of(output)})
 
 
 class _CutOffError(Exception):

@@ -114,9 +114,9 @@ def test_swe_agent_before_version_1(imported: One) -> None:
     assert calls(trajectory) == [
         ("find_file", {"command": 'find_file "sum.py"\n'}),
         ("shell", {"command": "sed -i s/-/+/ sum.py\n"}),
-        ("submit", {"command": "submit\n"}),
+        ("submit", {}),
     ]
-    assert results(trajectory) == ["Found 1 match", "", "\ndiff --git a/sum.py b/sum.py\n+a + b\n"]
+    assert results(trajectory) == ["Found 1 match", "(no output)", "\ndiff --git a/sum.py b/sum.py\n+a + b\n"]
     third = trajectory.step(3)
     told = [message.text for message in trajectory.conversation(third)]
     assert told[:3] == ["Use the commands.", "Here is a demonstration ...", "Mend the sum."]
@@ -186,7 +186,7 @@ def test_mini_swe_agent_2(imported: One) -> None:
         ("toolu_2", 1), ("toolu_1", 0),
     ]  # fmt: skip
     assert two.acts[1].result is not None
-    assert two.acts[1].result.text == "42\n"
+    assert [act.result.text for act in two.acts if act.result] == ["[exit code 1]", "42"]
     assert trajectory.conversation(last)[-1].text == "<returncode>0</returncode>\n<output>42</output>"
     hidden = next(part for part in reply(last).parts if isinstance(part, Reasoning))
     assert hidden.text == "Hand it in."
