@@ -42,12 +42,11 @@ def parse(data: bytes, place: str) -> Any:
     return value
 
 
-def read_bounded(file: BinaryIO, place: str, limit: int | None = None) -> bytes:
-    """All that is left in `file`. Raises ConversionError: it is more than `limit` (MAX_BYTES) bytes."""
-    limit = MAX_BYTES if limit is None else limit
-    data = file.read(limit + 1)
-    if len(data) > limit:
-        raise ConversionError(f"{place}: larger than {limit // 1024 // 1024:,} MB, which is more than is read")
+def read_bounded(file: BinaryIO, place: str) -> bytes:
+    """All that is left in `file`. Raises ConversionError: it is more than MAX_BYTES."""
+    data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ConversionError(f"{place}: larger than {MAX_BYTES // 1024 // 1024:,} MB, which is more than is read")
     return data
 
 

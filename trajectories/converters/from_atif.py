@@ -17,7 +17,7 @@ FORMAT = "atif"
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
 _PREFIX = "ATIF-v"
 _OURS = ("step", "stop_reason", "config", "usage", "latency_s", "waited_s", "is_error", "cut_off", "data", "output",
-         "handed_in", "ended_at", "changes", "malformed", "notes")  # fmt: skip
+         "handed_in", "ended_at", "changes", "malformed", "notes", "call_id")  # fmt: skip
 """Members of `extra` that our own exporter writes, and that have a place here."""
 
 
@@ -76,7 +76,8 @@ class _Walk:
 
     def trajectory(self, data: Mapping[str, Any], line: Line, place: str) -> None:
         agent = document.mapping(data.get("agent"))
-        walk = _Steps(self._writer, line, self._folder, agent)
+        own = document.mapping(data.get("extra")).get("trellis")
+        walk = _Steps(self._writer, line, self._folder, agent, ours=isinstance(own, dict))
         inner = document.objects(data.get("subagent_trajectories"), f"{place}subagent_trajectories")
         waiting = {document.word(each.get("trajectory_id") or each.get("session_id")) or f"subagent-{number}": number
                    for number, each in enumerate(inner)}  # fmt: skip
@@ -89,7 +90,7 @@ class _Walk:
                 branch.note("imported.subagent", **document.without(each, "steps", "subagent_trajectories"))
             self.trajectory(each, branch, f"{place}subagent_trajectories[{number}].")
 
-        walk.notes(document.mapping(document.mapping(data.get("extra")).get("trellis")).get("notes"))
+        walk.notes(document.mapping(own).get("notes"))
         for number, step in enumerate(document.objects(data.get("steps"), f"{place}steps")):
             for name in walk.step(step, f"{place}steps[{number}]"):
                 if name in waiting:
@@ -109,7 +110,9 @@ class _Walk:
 class _Steps:
     """The steps of one trajectory, in order."""
 
-    def __init__(self, writer: Writer, line: Line, folder: Path, agent: Mapping[str, Any]) -> None:
+    def __init__(self, writer: Writer, line: Line, folder: Path, agent: Mapping[str, Any], *, ours: bool) -> None:
+        """`ours`: our own exporter wrote it, and `extra` says what has a place here."""
+        self._ours = ours
         self._writer = writer
         self._line = line
         self._folder = folder
@@ -131,12 +134,17 @@ class _Steps:
                 calls = self._agent(step, said)
             case other:
                 raise ConversionError(f"{place}.source: {other!r} is none of system, user and agent")
-        extra = document.mapping(step.get("extra"))
-        if more := document.without(extra, *_OURS):
+        own, more = self._extra(step)
+        if more:
             self._line.note("imported.extra", step=document.count(step.get("step_id")), extra=more)
         named = self._observed(step, calls, place)
-        self.notes(extra.get("notes"))
+        self.notes(own.get("notes"))
         return named
+
+    def _extra(self, item: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
+        """What our own exporter says there, and what else stands there."""
+        extra = document.mapping(item.get("extra"))
+        return (extra, document.without(extra, *_OURS)) if self._ours else ({}, document.without(extra))
 
     def notes(self, items: Any) -> None:
         """As our own exporter writes them."""
@@ -150,7 +158,7 @@ class _Steps:
                 FORMAT,
                 document.word(call.get("tool_call_id")) or self._line.made_up_id(),
                 document.word(call.get("function_name")) or "unnamed",
-                document.mapping(call.get("extra")).get("malformed") or call.get("arguments"),
+                self._extra(call)[0].get("malformed") or call.get("arguments"),
             )
             for call in map(document.mapping, document.sequence(step.get("tool_calls")))
         ]
@@ -164,16 +172,16 @@ class _Steps:
         if step.get("llm_call_count") == 0:
             self._own(calls, message)
             return calls
-        metrics, extra = document.mapping(step.get("metrics")), document.mapping(step.get("extra"))
-        effort, taken = step.get("reasoning_effort"), _ours(metrics).get("latency_s")
+        metrics, effort = document.mapping(step.get("metrics")), step.get("reasoning_effort")
+        extra, (measured, more) = self._extra(step)[0], self._extra(metrics)
         began = document.when(step.get("timestamp"))
         self._line.reply(
             message,
             model=document.word(step.get("model_name")) or self._model,
-            usage=_usage(metrics),
+            usage=_own_usage(measured["usage"]) if "usage" in measured else _usage(metrics),
             cost_usd=document.cost(metrics.get("cost_usd")),
             stop_reason=parts.stop_reason(extra.get("stop_reason")),
-            ended_at=None if began is None else began + (document.number(taken) or 0.0),
+            ended_at=None if began is None else began + (document.number(measured.get("latency_s")) or 0.0),
             tools=self._tools,
             config=_config(extra.get("config"), effort),
         )
@@ -184,8 +192,8 @@ class _Steps:
         for name, what in (("prompt_token_ids", "lists of token ids"), ("completion_token_ids", "lists of token ids"),
                            ("logprobs", "lists of log probabilities")):  # fmt: skip
             losses.add(what, int(bool(metrics.get(name))))
-        if extra := document.without(document.mapping(metrics.get("extra")), *_OURS):
-            self._line.note("imported.metrics", extra=extra)
+        if more:
+            self._line.note("imported.metrics", extra=more)
         return calls
 
     def _own(self, calls: list[ToolCall], message: Message) -> None:
@@ -203,29 +211,33 @@ class _Steps:
             shown = self._content(result.get("content"), f"{place}.observation.results[{number}]")
             id = document.word(result.get("source_call_id"))
             call = self._line.take(id, in_order=not id) if calls else None
-            extra = document.mapping(result.get("extra"))
             fit = tuple(part for part in shown if isinstance(part, Text | Image))
-            if call is None and step.get("is_copied_context") is True and extra.get("call_id"):
-                told = ToolResult(document.word(extra["call_id"]), "unnamed", fit)
-                self._line.say(told.message)
-            elif call is None:
-                self._line.note("imported.observation", text="\n".join(p.text for p in shown if isinstance(p, Text)))
+            id = id or document.word(self._extra(result)[0].get("call_id"))
+            if call is not None:
+                self._came_back(call, fit, result, refs, said=step.get("llm_call_count") != 0)
+            elif id and step.get("is_copied_context") is True:
+                self._line.say(ToolResult(id, _name_of(id, step), fit).message)
             else:
-                self._came_back(call, fit, extra, refs, said=step.get("llm_call_count") != 0)
+                self._line.note("imported.observation", text="\n".join(p.text for p in shown if isinstance(p, Text)))
         return named
 
     def _came_back(
-        self, call: ToolCall, shown: tuple[Text | Image, ...], extra: Mapping[str, Any], refs: list[Any], *, said: bool
+        self, call: ToolCall, shown: tuple[Text | Image, ...], result: Mapping[str, Any], refs: list[Any], *, said: bool
     ) -> None:
         """With what our own exporter says besides."""
-        kept = document.without({"subagents": refs, "extra": document.without(extra, *_OURS)})
+        extra, more = self._extra(result)
+        kept = document.without({"subagents": refs, "extra": more})
         data = {**document.mapping(extra.get("data")), **({"imported": kept} if kept else {})}
         seen = ToolResult(call.id, call.name, shown, extra.get("is_error") is True, data)
         whole = (Text(extra["output"]),) if isinstance(extra.get("output"), str) else shown
         cut_off = extra.get("cut_off") is True
-        result = None if cut_off else replace(seen, parts=whole)
-        self._line.act(call, result, ended_at=document.when(extra.get("ended_at")), own=not said,
-                       handed_in=extra.get("handed_in"))  # fmt: skip
+        self._line.act(
+            call,
+            None if cut_off else replace(seen, parts=whole),
+            ended_at=document.when(extra.get("ended_at")),
+            own=not said,
+            handed_in=extra.get("handed_in"),
+        )
         if said and not cut_off:
             self._line.say(seen.message)
 
@@ -265,11 +277,7 @@ def _beside(folder: Path, name: str) -> bytes | None:
         return None
 
 
-def _ours(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    return document.mapping(metrics.get("extra"))
-
-
-def _config(config: Any, effort: Any) -> GenerateConfig | None:
+def _config(config: Any, effort: Any) -> GenerateConfig:
     """What of a call's settings is told; ours stand under `extra`."""
     config = document.mapping(config)
     seed = document.number(config.get("seed"))
@@ -283,11 +291,21 @@ def _config(config: Any, effort: Any) -> GenerateConfig | None:
     )
 
 
+def _name_of(id: str, step: Mapping[str, Any]) -> str:
+    """Of the tool that a copied step called."""
+    calls = map(document.mapping, document.sequence(step.get("tool_calls")))
+    return next(
+        (document.word(call.get("function_name")) for call in calls if call.get("tool_call_id") == id), "unnamed"
+    )
+
+
+def _own_usage(usage: Any) -> Usage:
+    return Usage(**{each.name: document.count(document.mapping(usage).get(each.name)) for each in fields(Usage)})
+
+
 def _usage(metrics: Mapping[str, Any]) -> Usage:
     """Tokens from a cache are part of the prompt there; what was written to one stands in `extra`, if anywhere."""
     extra = document.mapping(metrics.get("extra"))
-    if own := document.mapping(extra.get("usage")):
-        return Usage(**{each.name: document.count(own.get(each.name)) for each in fields(Usage)})
     total, cached = document.count(metrics.get("prompt_tokens")), document.count(metrics.get("cached_tokens"))
     written = min(document.count(extra.get("cache_creation_input_tokens")), max(0, total - cached))
     return Usage(

@@ -7,6 +7,7 @@ messages do.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -84,21 +85,33 @@ def _samples(value: Any) -> Iterator[_Sample]:
         for number, sample in enumerate(document.a_list(value.get("samples"), "samples")):
             yield _Sample(f"samples[{number}]", document.an_object(sample, f"samples[{number}]"))
         return
+    chunks = _chunks(value)
     for name in _members(value):
         sample = document.an_object(value.json(name), name)
         if name.endswith("/sample.json"):
-            sample = _assembled(value, name.removesuffix("sample.json"), sample)
+            sample = _assembled(value, name.removesuffix("sample.json"), sample, chunks)
         yield _Sample(name, sample)
 
 
-def _assembled(archive: Archive, prefix: str, shell: dict[str, Any]) -> dict[str, Any]:
+def _chunks(archive: Archive) -> Mapping[tuple[str, str], list[str]]:
+    """The members that hold samples in chunks, by sample and sequence, in order."""
+    chunks: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for name in sorted(archive.names, key=_natural):
+        if found := re.fullmatch(rf"(.+/)({'|'.join(_CHUNKED)})/\d+\.json", name, re.DOTALL):
+            chunks[found[1], found[2]].append(name)
+    return chunks
+
+
+def _assembled(
+    archive: Archive, prefix: str, shell: dict[str, Any], chunks: Mapping[tuple[str, str], list[str]]
+) -> dict[str, Any]:
     """A sample in chunks, whole again."""
-    sequences: dict[str, list[Any]] = {}
-    for sequence in _CHUNKED:
-        chunks = [name for name in archive.names if re.fullmatch(re.escape(prefix) + sequence + r"/\d+\.json", name)]
-        sequences[sequence] = [
-            item for name in sorted(chunks, key=_natural) for item in document.a_list(archive.json(name), name)
+    sequences = {
+        sequence: [
+            item for name in chunks.get((prefix, sequence), ()) for item in document.a_list(archive.json(name), name)
         ]
+        for sequence in _CHUNKED
+    }
     metadata = archive.json(f"{prefix}metadata.json") if f"{prefix}metadata.json" in archive else {}
     return {
         **shell,
@@ -113,7 +126,8 @@ def _sample(log: Mapping[str, Any], sample: _Sample, target: Target) -> None:
     data, spec = sample.data, document.mapping(log.get("eval"))
     messages = Messages(data, document.word(spec.get("model")))
     scores = _scores(data)
-    episode = document.mapping(document.mapping(data.get("metadata")).get("episode"))
+    own = document.mapping(document.mapping(data.get("metadata")).get("trellis"))
+    episode = document.mapping(own.get("episode"))
     roles = document.mapping(spec.get("model_roles"))
     models = {role: document.word(document.mapping(each).get("model")) for role, each in roles.items()}
     main = document.word(spec.get("model"))
@@ -126,13 +140,13 @@ def _sample(log: Mapping[str, Any], sample: _Sample, target: Target) -> None:
         benchmark=document.word(spec.get("task")),
         benchmark_version=document.word(spec.get("task_version")),
         models={**{role: model for role, model in models.items() if model}, **({"main": main} if main else {})},
-        outcome=_outcome(data),
+        outcome=document.word(own.get("outcome")) or _outcome(data),
         score=next((_grade(score.get("value")) for score in scores.values()), None),
         more={
             "scores": scores,
             "target": data.get("target"),
             "choices": data.get("choices"),
-            "metadata": messages.resolved(document.mapping(data.get("metadata"))),
+            "metadata": document.without(messages.resolved(document.mapping(data.get("metadata"))), "trellis"),
             "sandbox": data.get("sandbox"),
             "uuid": document.word(data.get("uuid")),
             "error": document.mapping(data.get("error")),
@@ -143,11 +157,11 @@ def _sample(log: Mapping[str, Any], sample: _Sample, target: Target) -> None:
     )  # fmt: skip
     with target.episode(identity) as writer:
         messages.losses = writer.losses
-        walk = Walk(writer, messages)
+        walk = Walk(writer, messages, ours=bool(own))
         events = Events(data, messages, sample.place)
         writer.at(document.when(data.get("started_at")))
         refs = data.get("message_refs")
-        own = (
+        said = (
             messages.many(data.get("messages"), f"{sample.place}.messages")
             if refs is None
             else messages.referred(refs, f"{sample.place}.message_refs")
@@ -155,11 +169,11 @@ def _sample(log: Mapping[str, Any], sample: _Sample, target: Target) -> None:
         if events.asked:
             walk.events(events)
         else:
-            walk.conversation(own, document.mapping(data.get("output")))
-        writer.messages = len(own) or writer.messages
+            walk.conversation(said, document.mapping(data.get("output")))
+        writer.messages = len(said) or writer.messages
         for name, score in scores.items():
-            writer.line().note("imported.score", name=name, **messages.resolved(score))
-        if not episode:  # our own exporter says it where it happened
+            writer.line().note("imported.score", **{**messages.resolved(score), "name": name})
+        if not own:  # our own exporter says it where it happened
             writer.submit(messages.answer(data.get("output")))
         writer.total(*messages.usage_of_all(data.get("model_usage")))
         losses = writer.losses

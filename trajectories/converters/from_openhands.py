@@ -54,8 +54,8 @@ class _Walk:
         self._writer = writer
         self._line = writer.line()
         self._tools = tools
-        self._calls: dict[Any, ToolCall] = {}
-        """By the id of the action, those without a result."""
+        self._calls: dict[tuple[str, str], ToolCall] = {}
+        """Those without a result, by the id of the action, and by their own."""
         self._replies: set[str] = set()
         self._spent = 0.0
 
@@ -119,7 +119,7 @@ class _Walk:
         )
         self._writer.losses.add("raw replies of the provider", int(bool(response) and not again))
         if call:
-            self._calls[_key(event.get("id"))] = call
+            self._calls["action", document.word(event.get("id"))] = self._calls["call", call.id] = call
 
     def _thought(self, event: Mapping[str, Any], args: Mapping[str, Any], response: Mapping[str, Any]) -> list[Part]:
         choices = document.sequence(response.get("choices"))
@@ -157,9 +157,7 @@ class _Walk:
     def _observation(self, event: Mapping[str, Any], at: float | None) -> None:
         extras, kind = document.mapping(event.get("extras")), document.text(event.get("observation"))
         id = document.word(document.mapping(event.get("tool_call_metadata")).get("tool_call_id"))
-        call = self._calls.pop(_key(event.get("cause")), None)
-        if call is None and id:
-            call = next((call for call in self._calls.values() if call.id == id), None)
+        call = self._calls.pop(("action", document.word(event.get("cause"))), None) or self._calls.get(("call", id))
         pending = self._line.take(call.id, in_order=False) if call else None
         if call is None or pending is None:
             if kind not in ("null", "agent_state_changed"):
@@ -189,7 +187,3 @@ def _small(extras: Mapping[str, Any]) -> dict[str, Any]:
 
 def _response(event: Mapping[str, Any]) -> Mapping[str, Any]:
     return document.mapping(document.mapping(event.get("tool_call_metadata")).get("model_response"))
-
-
-def _key(id: Any) -> str:
-    return document.word(id)

@@ -26,8 +26,6 @@ KEPT = {
     "anchor",
 }
 """Kinds of events that become notes."""
-_OURS = ("data", "handed_in", "changes")
-"""What our own exporter says of a tool's result besides."""
 _LOST = {"state": "changes of the state", "store": "changes of the sample's store", "sandbox": "calls of the sandbox"}
 
 
@@ -61,8 +59,10 @@ class Events:
 class Walk:
     """Writes a sample, event by event."""
 
-    def __init__(self, writer: Writer, messages: Messages) -> None:
+    def __init__(self, writer: Writer, messages: Messages, *, ours: bool) -> None:
+        """`ours`: our own exporter wrote it."""
         self._writer = writer
+        self._ours = ours
         self._messages = messages
         self._branches: dict[str, str] = {}
         """By span."""
@@ -176,11 +176,12 @@ class Walk:
         if error and not shown:
             shown = [Text(document.text(error.get("message")))]
         metadata = document.mapping(event.get("metadata"))
-        facts, handed_in = document.mapping(metadata.get("data")), metadata.get("handed_in")
+        own_words = metadata if self._ours else {}
+        facts, handed_in = document.mapping(own_words.get("data")), own_words.get("handed_in")
         kept = document.without(
             {
                 "error": None if facts else error,
-                "metadata": document.without(metadata, *_OURS),
+                "metadata": document.without(metadata, *own_words),
                 "truncated": event.get("truncated"),
                 "agent": event.get("agent"),
             }

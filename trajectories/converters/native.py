@@ -255,10 +255,10 @@ class Line:
         role = "judge" if self.name == GRADER else "main"
         _driven(self._recorder.generate(self.name, role, model, sent, tools, config or GenerateConfig(), answer))
         self.pending = list(message.tool_calls)
-        writer.tool_calls += len(message.tool_calls)
         writer.messages += 1
         if self.name != GRADER:
             writer.steps += 1
+            writer.tool_calls += len(message.tool_calls)
             writer.usage += usage
             if cost_usd is not None:
                 writer.cost_usd = (writer.cost_usd or 0.0) + cost_usd
@@ -286,7 +286,7 @@ class Line:
         """A tool call and what came back; None: it was cut off. Its own name of the tool stays with the result. `own`:
         it stands in no reply."""
         writer = self._writer
-        writer.tool_calls += int(own)
+        writer.tool_calls += int(own and self.name != GRADER)
         called = call.raw["item"].get("name") if call.raw else None
         if result is not None and called and called != call.name:
             told = {**result.data, "imported": {"tool": called, **result.data.get("imported", {})}}
@@ -306,7 +306,7 @@ class Line:
             _driven(self._recorder.effect("act", self.name, part_to_json(replace(call, raw=None)), answer))
         self.acts += 1
 
-    def note(self, kind: str, **data: Any) -> None:
+    def note(self, kind: str, /, **data: Any) -> None:
         self._recorder.once(f"note.{kind}", self.name, data=data)
 
     def note_of_ours(self, kind: str, data: Mapping[str, Any]) -> None:

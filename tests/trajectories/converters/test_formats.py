@@ -92,6 +92,33 @@ def test_an_agent_step_without_a_call_of_a_model_is_no_reply(imported: One) -> N
     assert trajectory.act(trajectory.branches["main"].opening[0]).call.arguments == {"command": "ls"}
 
 
+def test_what_only_our_own_exporter_means_is_only_taken_from_it(imported: One) -> None:
+    """A foreign `extra` may have members of the same names."""
+    told = {"usage": {"input_tokens": 9}, "latency_s": 5}
+    step = {"source": "agent", "message": "Hi.", "metrics": {"prompt_tokens": 7, "completion_tokens": 2, "extra": told},
+            "extra": {"notes": [{"kind": "node"}], "data": 1}}  # fmt: skip
+    made, trajectory = imported({"schema_version": "ATIF-v1.4", "agent": {"name": "a"}, "steps": [step]})
+    assert made.usage == Usage(input=7, output=2)
+    assert [note.data["extra"] for note in trajectory.notes("imported.metrics")] == [told]
+    assert [note.data["extra"] for note in trajectory.notes("imported.extra")] == [step["extra"]]
+    assert not list(trajectory.notes("node"))
+
+
+def test_context_copied_from_elsewhere_is_whole(imported: One) -> None:
+    call = {"tool_call_id": "1", "function_name": "f", "arguments": {}}
+    result = {"source_call_id": "1", "content": "done"}
+    copied = {"source": "agent", "message": "", "tool_calls": [call], "observation": {"results": [result]},
+              "is_copied_context": True}  # fmt: skip
+    steps = [{"source": "user", "message": "Go."}, copied, {"source": "agent", "message": "Hi."}]
+    made, trajectory = imported({"schema_version": "ATIF-v1.4", "agent": {"name": "a"}, "steps": steps})
+    assert (made.steps, made.tool_calls) == (1, 0)
+    assert [(m.role, m.text) for m in trajectory.step(1).given] == [
+        ("user", "Go."),
+        ("assistant", ""),
+        ("tool", "done"),
+    ]
+
+
 def test_an_image_beside_the_file_is_read_and_none_elsewhere(imported: One, tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(b"secret")
     folder = tmp_path / "in"

@@ -52,13 +52,15 @@ def mutated(draw: st.DrawFn) -> tuple[str, Any]:
             continue  # an earlier change took it away
         if not isinstance(target, dict | list):
             continue
-        match draw(st.sampled_from(["replace", "remove", "double", "swap"])):
+        match draw(st.sampled_from(["replace", "remove", "double", "add", "swap"])):
             case "replace":
                 target[key] = draw(st.sampled_from(ODD))
             case "remove":
                 del target[key]
             case "double" if isinstance(target, list):
                 target.insert(key, copy.deepcopy(old))
+            case "add" if isinstance(target, dict):
+                target[draw(st.sampled_from(["kind", "name", "self", "data", "number", "extra", "trellis"]))] = old
             case _:
                 target[key] = draw(st.sampled_from([[old], {"a": old}, json.dumps(old)]))
     return name, value

@@ -35,7 +35,7 @@ SIGNED = Reasoning(
     {"provider": "anthropic", "item": {"type": "thinking", "thinking": "Look first.", "signature": "c2ln"}},
 )
 HEADER = {
-    "episode": {"benchmark": "sums:sample", "task": "one", "agent": "react", "epoch": 2, "seed": 7},
+    "episode": {"benchmark": "sums:sample", "task": "one", "agent": "react-mine", "epoch": 2, "seed": 7},
     "benchmark": {"name": "sums:sample", "version": "4", "options": {}},
     "scaffold": {"name": "react", "options": {"context": "trim"}},
     "models": {"main": "anthropic/claude-test"},
@@ -207,7 +207,7 @@ def test_inspect(episode: Path, again: Again) -> None:
     assert [step.reply and step.reply.text for step in after.judgements()] == ["Right."]
     assert [dict(note.data) for note in after.notes("plan")] == [{"idea": "look closer"}]
     assert times(after) == times(before)
-    assert (made.benchmark, made.task, made.agent, made.epoch) == ("sums:sample", "one", "react", 2)
+    assert (made.benchmark, made.task, made.agent, made.epoch) == ("sums:sample", "one", "react-mine", 2)
 
 
 def test_mini_swe_agent(episode: Path, again: Again) -> None:
