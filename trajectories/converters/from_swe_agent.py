@@ -202,7 +202,12 @@ class _Walk:
 
     def _say(self, end: int) -> None:
         for number in range(self._next, end):
-            self._line.say(self._message(self._history[number], self._before(), f"{self._place}[{number}]"))
+            item = self._history[number]
+            message = self._message(item, self._before(), f"{self._place}[{number}]")
+            call = self._line.take(_id_of(item), in_order=False) if message.role == "tool" else None
+            if call is not None:  # a step tells only the first
+                self._line.act(call, result_of(call, message.text))
+            self._line.say(message)
         self._next = max(self._next, end)
 
     def _before(self) -> Message | None:

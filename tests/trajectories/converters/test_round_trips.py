@@ -21,7 +21,7 @@ from trellis.models.messages import (
     user,
 )
 from trellis.models.model import GenerateConfig, Reply, ToolSpec, Usage
-from trellis.trajectories.converters import to_aide, to_atif, to_inspect, to_mini
+from trellis.trajectories.converters import telling, to_aide, to_atif, to_inspect, to_mini, to_swe_agent
 from trellis.trajectories.converters.converter import Imported, Losses
 from trellis.trajectories.converters.importing import Import
 from trellis.trajectories.converters.telling import BRANCHES, JUDGED, PAYLOADS, told
@@ -225,6 +225,21 @@ def test_mini_swe_agent(episode: Path, again: Again) -> None:
     assert [step.reply and step.reply.cost_usd for step in after.steps()] == [0.25, 0.5, 0.0625]
     assert made.usage.total == sum(step.reply.usage.total for step in kept if step.reply)
     assert (made.task, made.outcome) == ("one", "Submitted")
+
+
+def test_swe_agent(episode: Path, again: Again) -> None:
+    made, losses, before, after = again(to_swe_agent, episode, "one.traj")
+    assert f"1 {telling.BRANCHES}" in lines(losses)
+    kept = [step for step in before.steps() if step.branch == "main"]
+    assert [(step.reply.text, step.reply.tool_calls) for step in after.steps() if step.reply] == [
+        (step.reply.text, step.reply.tool_calls) for step in kept if step.reply
+    ]
+    assert [[act.call for act in step.acts] for step in after.steps()] == [[a.call for a in step.acts] for step in kept]
+    assert [message.role for message in after.conversation(after.step(3))] == [
+        message.role for message in before.conversation(kept[-1])
+    ]
+    assert (made.steps, made.tool_calls, made.cost_usd, made.outcome) == (3, 3, 0.8125, "submitted")
+    assert made.usage.total == sum(step.reply.usage.total for step in kept if step.reply)
 
 
 def test_aide(search: Path, again: Again) -> None:
