@@ -20,6 +20,7 @@ from trellis.environments.environment import Environment, EnvironmentFault, Snap
 from trellis.models.messages import Image, Text, ToolCall, ToolResult
 from trellis.tools.tool import Output, Remembers, Tool, ToolError, ToolOfSet
 from trellis.trajectories.normalise import compare_results
+from trellis.trajectories.reading import tells_of
 from trellis.trajectories.recorded import unpack
 from trellis.trajectories.recorder import Recorder
 from trellis.trajectories.trajectory import Trajectory
@@ -267,6 +268,8 @@ def recorded_snapshots(log: Path) -> list[Snapshot]:
         LogError: it is damaged.
         OSError: it cannot be read.
     """
+    if not tells_of(log, "snapshot"):
+        return []
     with Trajectory(log) as trajectory:
         seqs = [seq for seq, entry in enumerate(trajectory.file.entries) if entry.kind == "snapshot"]
         events = trajectory.file.events(seqs)
