@@ -8,7 +8,7 @@ it, and the rest happens.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -26,6 +26,7 @@ from trellis.scaffolds.task import Submission, Task, submission_from_json, submi
 from trellis.scaffolds.world import World, WorldSnapshot, no_environment, recorded_snapshots
 from trellis.tools.tool import Tool, ToolOfSet, Toolset
 from trellis.trajectories.durability import Storage
+from trellis.trajectories.log import LogError
 from trellis.trajectories.recorder import Recorder, Source
 
 __all__ = ["Budget", "ContextFull", "Episode", "LimitReached", "Refused", "WorldSnapshot"]
@@ -248,8 +249,10 @@ class Episode:
         child = Episode(full, self.task, self.tools, self.budget, self._shared, self._world.fork(full, origin))
         try:
             yield child
-        finally:
+        except BaseException:  # it may be gone on with
             await child._world.close()
+            raise
+        await child._world.close(for_good=True)
 
     async def snapshot(self) -> WorldSnapshot:
         """This branch's world as it is now, for `branch(at=...)`."""
@@ -392,6 +395,10 @@ def _reap(label: str, log: Path) -> Callable[..., Awaitable[None]]:
     tells of, from which it is gone on with."""
 
     async def reap(_: object, error: BaseException | None, __: object) -> None:
-        await kinds.reap(label, sparing=recorded_snapshots(log) if error else ())
+        needed: Sequence[Snapshot] = ()
+        if error:
+            with suppress(LogError, OSError):  # damaged, or kept nowhere
+                needed = recorded_snapshots(log)
+        await kinds.reap(label, sparing=needed)
 
     return reap

@@ -113,12 +113,14 @@ class World:
         self._performed = 0
         self._environment: Environment | None = None
         self._snapshots: dict[int, WorldSnapshot] = {}
-        self._captures = {
-            event["position"]: Snapshot.from_json(unpack(event["snapshot"], recorder.blobs.load))
-            for event in recorder.standing("snapshot", branch)
-        }
+        self._captures: dict[int, Snapshot] = {}
         """By position: what this process and those before it captured. Some of it may be gone."""
         self._checkpoint: int | None = None
+        """The position of the last snapshot that nothing but a rebuilt world begins from."""
+        for event in recorder.standing("snapshot", branch):
+            position = event["position"]
+            self._captures[position] = Snapshot.from_json(unpack(event["snapshot"], recorder.blobs.load))
+            self._checkpoint = position if event["checkpoint"] else self._checkpoint
         self._worked_s = 0.0
         """How long tools have worked in the environment since it was last captured, or began."""
         self._due_s = CHECKPOINT_S
@@ -190,10 +192,13 @@ class World:
         finally:
             await environment.close()
 
-    async def close(self) -> None:
+    async def close(self, *, for_good: bool = False) -> None:
+        """With `for_good`, nothing will happen in it any more: what was kept only to rebuild it goes as well."""
         if self._environment is not None:
             environment, self._environment = self._environment, None
             await environment.close()
+        if for_good:
+            await self._drop_checkpoint()
 
     async def _start_before(self, position: int) -> tuple[Environment, int]:
         """A new environment that goes on from the last snapshot at or before `position` that is still there and lacks
@@ -223,6 +228,8 @@ class World:
             self._recorder.event(
                 "divergence", self.branch, call=call.id, tool=call.name, recorded=recorded.text, now=result.text
             )
+            if self._recorder.goes_elsewhere:
+                return
             if line := comparison.difference:
                 was, is_now = line.recorded[:SHOWN_CHARS], line.now[:SHOWN_CHARS]
                 why = f"line {line.line} was {was!r} and is {is_now!r}"
@@ -236,7 +243,9 @@ class World:
         snapshot = await environment.snapshot()
         if snapshot is not None and not (checkpoint and snapshot.left_out):
             self._captures[position] = snapshot
-            self._recorder.tell("snapshot", self.branch, position=position, snapshot=snapshot.to_json())
+            self._recorder.tell(
+                "snapshot", self.branch, position=position, checkpoint=checkpoint, snapshot=snapshot.to_json()
+            )
         return snapshot
 
     async def _take_checkpoint(self) -> None:
@@ -256,9 +265,13 @@ class World:
             self._due_s *= 2
             await snapshot.release()
             return
-        before, self._checkpoint = self._checkpoint, position
-        if before is not None and before not in self._snapshots:
-            await self._captures.pop(before).release()
+        await self._drop_checkpoint()
+        self._checkpoint = position
+
+    async def _drop_checkpoint(self) -> None:
+        position, self._checkpoint = self._checkpoint, None
+        if position is not None and position not in self._snapshots:  # else a branch may begin there
+            await self._captures.pop(position).release()
 
 
 def recorded_snapshots(log: Path) -> list[Snapshot]:

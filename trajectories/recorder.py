@@ -202,6 +202,11 @@ class Recorder:
             held = self._source.recorded.holds(event, branch, before=before)
         return held
 
+    @property
+    def goes_elsewhere(self) -> bool:
+        """Is this a fork, which need not come to what its source came to?"""
+        return self._source is not None and not self._source.strict
+
     def standing(self, kind: str, branch: str) -> list[Event]:
         """What the episode's own log held of events of this kind when it was opened. They answer nothing."""
         return self._own.standing(kind, branch)
