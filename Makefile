@@ -1,6 +1,7 @@
 # make demo    compare agents on the sample benchmarks; no key, no container engine
 # make test    set up and run the whole suite
 # make check   format, lint, types, import rules
+# make kill    kill episodes wherever they can be killed, and print the table of docs/durability.md
 # make perf    benchmarks of speed, as ratios (never part of the tests)
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -8,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 PYTEST_ARGS ?=
 
-.PHONY: demo test check format perf clean
+.PHONY: demo test check format kill perf clean
 
 demo: .venv/.demo
 	$(BIN)/trellis run docs/examples/demo.toml --embedded
@@ -25,6 +26,9 @@ check: .venv/.dev
 format: .venv/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+kill: .venv/.dev
+	$(BIN)/python tests/kill/table.py
 
 perf: .venv/.dev
 	for script in tests/performance/*.py; do $(BIN)/python $$script || exit 1; done
