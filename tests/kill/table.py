@@ -37,7 +37,7 @@ HERE = Path(__file__).parent
 PARTS = str(HERE / "parts.py")
 SIDES = ("before", "torn", "after")
 MOST_RESUMES = 3
-CLOCKS = ("time_s", "wall_s", "started_at", "ended_at")
+OF_ONE_RUN = ("time_s", "wall_s", "started_at", "ended_at", "head")
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def outcome(run: Path) -> dict[str, Any]:
     events = list(_events(log))
     notes = [event for event in events if event["kind"].startswith("note.")]
     return {
-        "result": {name: value for name, value in result.items() if name not in CLOCKS},
+        "result": {name: value for name, value in result.items() if name not in OF_ONE_RUN},
         "submission": (submission.answer, dict(submission.files)),
         "journal": [(note["kind"], {**note["data"], "exec_time_s": 0}) for note in notes],
         "effects": _effects(log, events),
