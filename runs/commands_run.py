@@ -46,7 +46,7 @@ def run(what: str, **flags: Any) -> int:
 @click.option(
     "--afresh",
     is_flag=True,
-    help="Begin anew what cannot go on: its world could not be rebuilt, or its log is damaged. Old logs are kept.",
+    help="Begin episodes anew whose worlds could not be rebuilt; their old logs are kept beside the new.",
 )
 @runs_dir
 @as_json

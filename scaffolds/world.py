@@ -30,9 +30,9 @@ Start = Callable[[Snapshot | None, str], Awaitable[Environment]]
 CHECKPOINT_S = 30.0
 """So long tools must have worked in a world since its last snapshot before another is taken: what a kill costs at most,
 beside the call that it cut off. Cheap calls are sooner repeated than captured, however many they are."""
-SHOWN_CHARS = 120
 CHECKPOINT_SHARE = 20
 """And so many times as long as the last one took, so that snapshots cost a twentieth of the time at most."""
+SHOWN_CHARS = 120
 
 
 class Diverged(EnvironmentFault):
@@ -93,6 +93,17 @@ class WorldSnapshot:
             return self.captured
 
 
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A snapshot that was taken of a branch's world, in this process or one before it. It may be gone."""
+
+    snapshot: Snapshot
+    whole: bool
+    """Nothing ran then, and no tool knew anything of the world that is not in it: the branch can go on from it."""
+    checkpoint: bool
+    """Nothing else begins from it."""
+
+
 class World:
     """The environment of one branch, started lazily, and the calls made in it."""
 
@@ -113,14 +124,13 @@ class World:
         self._performed = 0
         self._environment: Environment | None = None
         self._snapshots: dict[int, WorldSnapshot] = {}
-        self._captures: dict[int, Snapshot] = {}
-        """By position: what this process and those before it captured. Some of it may be gone."""
-        self._checkpoint: int | None = None
-        """The position of the last snapshot that nothing but a rebuilt world begins from."""
+        self._captures: dict[int, Capture] = {}
+        """By position."""
         for event in recorder.standing("snapshot", branch):
-            position = event["position"]
-            self._captures[position] = Snapshot.from_json(unpack(event["snapshot"], recorder.blobs.load))
-            self._checkpoint = position if event["checkpoint"] else self._checkpoint
+            snapshot = Snapshot.from_json(unpack(event["snapshot"], recorder.blobs.load))
+            self._captures[event["position"]] = Capture(snapshot, event["whole"], event["checkpoint"])
+        self._under_way = 0
+        """Calls that are being made."""
         self._worked_s = 0.0
         """How long tools have worked in the environment since it was last captured, or began."""
         self._due_s = CHECKPOINT_S
@@ -135,9 +145,11 @@ class World:
         """Make a call that is not recorded. Raises EnvironmentFault."""
         environment = await self.environment()
         began = time.monotonic()
+        self._under_way += 1
         try:
             return await perform(self._tools, call, environment)
         finally:
+            self._under_way -= 1
             self._worked_s += time.monotonic() - began
 
     async def remember(self, call: ToolCall, result: ToolResult, *, performed: bool) -> None:
@@ -179,8 +191,8 @@ class World:
     async def rebuild(self, position: int) -> Snapshot | None:
         """The files after `position` calls: found again, or made again in an environment of their own."""
         known = self._captures.get(position)
-        if known is not None and await known.exists():
-            return known
+        if known is not None and await known.snapshot.exists():
+            return known.snapshot
         origin = await self._origin.files() if self._origin else None
         if position == 0 and origin is not None:
             return origin
@@ -198,15 +210,15 @@ class World:
             environment, self._environment = self._environment, None
             await environment.close()
         if for_good:
-            await self._drop_checkpoint()
+            await self._drop_checkpoints(len(self._calls) + 1)
 
     async def _start_before(self, position: int) -> tuple[Environment, int]:
-        """A new environment that goes on from the last snapshot at or before `position` that is still there and lacks
-        nothing that ran, and how many calls are in it."""
+        """A new environment that goes on from the last snapshot at or before `position` that is whole and still there,
+        and how many calls are in it."""
         for at in sorted((at for at in self._captures if at <= position), reverse=True):
-            snapshot = self._captures[at]
-            if not snapshot.left_out and await snapshot.exists():
-                return await self._start(snapshot, self.branch), at
+            capture = self._captures[at]
+            if capture.whole and await capture.snapshot.exists():
+                return await self._start(capture.snapshot, self.branch), at
         origin = await self._origin.files() if self._origin else None
         return await self._start(origin, self.branch), 0
 
@@ -239,39 +251,45 @@ class World:
             )
 
     async def _capture(self, environment: Environment, position: int, *, checkpoint: bool = False) -> Snapshot | None:
-        """A snapshot that the log tells of, so that it is found again."""
+        """A snapshot that the log tells of, so that it is found again; a checkpoint only if it is whole."""
+        known_elsewhere = self._known_elsewhere(environment)
         snapshot = await environment.snapshot()
-        if snapshot is not None and not (checkpoint and snapshot.left_out):
-            self._captures[position] = snapshot
-            self._recorder.tell(
-                "snapshot", self.branch, position=position, checkpoint=checkpoint, snapshot=snapshot.to_json()
-            )
+        if snapshot is None:
+            return None
+        capture = Capture(snapshot, not (known_elsewhere or snapshot.left_out), checkpoint)
+        if checkpoint and not capture.whole:
+            await snapshot.release()
+            return None
+        self._captures[position] = capture
+        self._recorder.tell(
+            "snapshot", self.branch, position=position, whole=capture.whole, checkpoint=checkpoint,
+            snapshot=snapshot.to_json(),
+        )  # fmt: skip
         return snapshot
 
-    async def _take_checkpoint(self) -> None:
-        """Capture the world, so that it need not be rebuilt from its beginning; the checkpoint before goes."""
-        environment, position = self._environment, len(self._calls)
-        if environment is None or position in self._captures:
-            return
-        for tool in self._tools.values():
-            if isinstance(tool, Remembers) and tool.remembers(environment):
-                return
-        began = time.monotonic()
-        snapshot = await self._capture(environment, position, checkpoint=True)
-        self._worked_s, self._due_s = 0.0, max(CHECKPOINT_S, CHECKPOINT_SHARE * (time.monotonic() - began))
-        if snapshot is None:
-            return
-        if snapshot.left_out:  # it would be another world
-            self._due_s *= 2
-            await snapshot.release()
-            return
-        await self._drop_checkpoint()
-        self._checkpoint = position
+    def _known_elsewhere(self, environment: Environment) -> bool:
+        """Is there more to this world than a snapshot would hold: what a call is changing, what a tool knows of it?"""
+        tools = (tool for tool in self._tools.values() if isinstance(tool, Remembers))
+        return self._under_way > 0 or any(tool.remembers(environment) for tool in tools)
 
-    async def _drop_checkpoint(self) -> None:
-        position, self._checkpoint = self._checkpoint, None
-        if position is not None and position not in self._snapshots:  # else a branch may begin there
-            await self._captures.pop(position).release()
+    async def _take_checkpoint(self) -> None:
+        """Capture the world, so that it need not be rebuilt from its beginning; the checkpoints before go."""
+        environment, position = self._environment, len(self._calls)
+        if environment is None or position in self._captures or self._known_elsewhere(environment):
+            return
+        began = time.monotonic()
+        taken = await self._capture(environment, position, checkpoint=True)
+        self._worked_s, self._due_s = 0.0, max(CHECKPOINT_S, CHECKPOINT_SHARE * (time.monotonic() - began))
+        if taken:
+            await self._drop_checkpoints(position)
+        else:
+            self._due_s *= 2  # what runs will run for a while
+
+    async def _drop_checkpoints(self, before: int) -> None:
+        """But for those from which branches begin after all."""
+        for position in [at for at, capture in self._captures.items() if capture.checkpoint and at < before]:
+            if position not in self._snapshots:
+                await self._captures.pop(position).snapshot.release()
 
 
 def recorded_snapshots(log: Path) -> list[Snapshot]:

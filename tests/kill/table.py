@@ -225,7 +225,8 @@ def _effects(log: Path, events: Sequence[Event]) -> dict[str, list[Any]]:
         if event["kind"] == "generate.begun":
             request = event["config"]["seed"]  # what came before it holds how long tools took
         elif event["kind"] == "act.begun" and answer:
-            answer = (answer["result"]["parts"], answer["result"]["is_error"], answer["handed_in"])
+            result = answer["result"]
+            answer = (result["parts"], result["is_error"], answer["handed_in"], answer.get("changes"))
         effects[event["branch"]].append((event["kind"], request, repr(answer)))
     return dict(effects)
 
