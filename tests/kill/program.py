@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from parts import Post  # type: ignore[import-not-found]
+from parts import Post, witness  # type: ignore[import-not-found]
 
 from trellis.environments.environment import EnvironmentSpec  # noqa: F401  (what is imported now, forks need not)
 from trellis.environments.sandbox import world as _sandbox  # noqa: F401
@@ -84,6 +84,13 @@ def instrument(order: dict[str, Any]) -> None:
     def appended(path: Path, result: results.Result) -> None:
         boundaries.cross(lambda: append(path, result), lambda: tear(path, '{"benchmark": "sma'))
 
+    again = world.World._again
+
+    async def made_again(self: world.World, number: int, environment: Any) -> None:
+        witness("again")
+        await again(self, number, environment)
+
+    world.World._again = made_again  # type: ignore[method-assign]
     recorder.Log, attempt.store_submission, results.append = KillingLog, kept, appended  # type: ignore
     Cell.toolsets = lambda self: [Post()] if order.get("post") else []  # type: ignore
     conduct.provenance = lambda: PROVENANCE

@@ -166,6 +166,11 @@ class Trial:
     def _seen(self) -> list[str]:
         return self._witness.read_text().splitlines() if self._witness.exists() else []
 
+    @property
+    def made_again(self) -> int:
+        """How many recorded calls were made again to rebuild worlds."""
+        return self._seen().count("again")
+
 
 def uninterrupted(program: Program, row: Row, kind: str, folder: Path) -> Trial:
     trial = Trial(program, row, kind, folder)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from trellis.environments import kinds, store
+from trellis.environments import kinds, leftovers, store
 
-from .table import ROWS, Program, attempt, outcome, points, uninterrupted
+from .table import ROWS, Kill, Program, Trial, attempt, outcome, points, uninterrupted
 
 POINTS = {"sandbox": 2, "docker": 1}
 
@@ -34,6 +34,33 @@ def program() -> Iterator[Program]:
         yield program
         program.close()
         store.remove_tree(worlds)
+
+
+@pytest.mark.kill
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sandbox", pytest.param("docker", marks=pytest.mark.docker)])
+@pytest.mark.parametrize("cleaned", [False, True])
+def test_worlds_go_on_from_snapshots_of_killed_processes_while_those_are_there(
+    program: Program, available: dict[str, str], kind: str, cleaned: bool, tmp_path: Path
+) -> None:
+    if reason := available[kind]:
+        pytest.skip(f"{kind} is not to be had here: {reason}")
+    row = ROWS["react, snapshot after each call"]
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    whole = uninterrupted(program, row, kind, tmp_path / "whole")
+    killed = Trial(program, row, kind, tmp_path / "killed")
+    assert killed.go(Kill(whole.boundaries * 3 // 4, "after")) == -9
+    assert killed.run is not None
+    assert whole.run is not None
+    if cleaned:
+        left = asyncio.run(leftovers.find(killed.run.name, dead_only=True))
+        assert any(each.what == "snapshot" for each in left)
+        asyncio.run(leftovers.remove(left))
+    assert killed.go() == 0, killed.output
+    assert outcome(killed.run) == outcome(whole.run)
+    assert (killed.made_again > 1) == cleaned  # one may have come after the last snapshot
+    assert asyncio.run(leftovers.find(killed.run.name, dead_only=True)) == []
 
 
 @pytest.mark.kill
