@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -47,8 +47,7 @@ def _each(what: str, runs_dir: Path, work: Callable[[Path], Sizes], done: str, *
     with run.locked() if run else nullcontext():
         for number, log in enumerate(logs, 1):
             try:
-                with _held(log):
-                    sizes = work(log)
+                sizes = work(log)
             except (LogError, OSError) as error:
                 problems.append(str(error))
                 continue
@@ -65,11 +64,3 @@ def _each(what: str, runs_dir: Path, work: Callable[[Path], Sizes], done: str, *
     for problem in problems:
         click.echo(text.line(problem, 2000), err=True)
     return int(bool(problems))
-
-
-@contextmanager
-def _held(log: Path) -> Iterator[None]:
-    try:
-        yield
-    except BlockingIOError:
-        raise LogError(f"{log} is being packed or unpacked by another process") from None

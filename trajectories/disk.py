@@ -33,8 +33,8 @@ def is_packed(path: Path) -> bool:
 
 def existing(path: Path) -> Path:
     """The file that holds a log, whichever of its two names `path` is; `path` itself where there is none."""
-    there = [file for file in (plain(path), packed(path)) if file.exists()]
-    return next((file for file in there if file.stat().st_size), there[0] if there else path)
+    sizes = {file: size for file in (plain(path), packed(path)) if (size := _size(file)) is not None}
+    return next((file for file, size in sizes.items() if size), next(iter(sizes), path))
 
 
 def log_in(folder: Path) -> Path | None:
@@ -96,6 +96,13 @@ def sync(paths: Iterable[Path]) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def _is_at(fd: int, path: Path) -> bool:

@@ -58,6 +58,7 @@ class Log:
 
         Raises:
             LogError: it is damaged before its last line.
+            StorageFault: the disk refuses.
         """
         follower = Follower(self.path)
         with self.path.open("rb") as file:
@@ -150,17 +151,21 @@ class Log:
 
         Raises:
             LogError: a whole event, and behind it something else than an end.
+            StorageFault: the disk refuses.
         """
         text = line.rstrip(b"\0")
         end = os.fstat(self._fd).st_size - len(line)
-        if follower.whole(text):
-            os.ftruncate(self._fd, end + len(text))
-            os.write(self._fd, b"\n")
-            return text
-        if follower.whole(text[:-1]):
-            raise Damaged(self.path, follower.count + 1, "its end is damaged")
+        try:
+            if follower.whole(text):
+                os.ftruncate(self._fd, end + len(text))
+                os.write(self._fd, b"\n")
+                return text
+            if follower.whole(text[:-1]):
+                raise Damaged(self.path, follower.count + 1, "its end is damaged")
+            os.ftruncate(self._fd, end)
+        except OSError as error:
+            raise StorageFault(self.path, error) from None
         self.cut = len(line)
-        os.ftruncate(self._fd, end)
         return b""
 
 

@@ -13,7 +13,7 @@ import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
@@ -174,15 +174,17 @@ def unpack(path: Path) -> Sizes:
     the two whole.
 
     Raises:
-        BlockingIOError: another process packs or unpacks it.
-        LogError: it is damaged.
+        LogError: it is damaged, or another process packs or unpacks it.
         StorageFault: the disk refuses.
         OSError: it cannot be read.
     """
     plain, packed = disk.plain(path), disk.packed(path)
     if disk.existing(path) == plain:
         return Sizes(plain.stat().st_size, 0)
-    fd = disk.hold(packed)
+    try:
+        fd = disk.hold(packed)
+    except BlockingIOError:
+        raise LogError(f"{packed} is being unpacked by another process") from None
     try:
         with Pack(packed) as held:
             sizes = held.sizes
@@ -194,6 +196,14 @@ def unpack(path: Path) -> Sizes:
     finally:
         os.close(fd)
     return sizes
+
+
+def check_index(path: Path) -> None:
+    """Raises LogError: the index of a packed log does not tell what is in it."""
+    with Pack(path) as held:
+        there = ((len(line), head_of(line)) for line in held.lines())
+        if any(told != found for told, found in zip_longest(held.index(), there)):
+            raise LogError(f"{path}: the index of the packed log does not tell what is in it")
 
 
 def _write(log: Iterable[bytes], out: BinaryIO) -> None:

@@ -49,7 +49,7 @@ class Verifier:
     """Verifies trajectories. A blob that several of them share by a link is read once."""
 
     def __init__(self) -> None:
-        self._whole: set[tuple[int, int]] = set()
+        self._whole: set[tuple[str, int, int]] = set()
 
     def verify(self, log: Path) -> Verified:
         """Go through the log and the blobs that it and the submission beside it name. Nothing is raised for what is
@@ -67,7 +67,12 @@ class Verifier:
                         named.setdefault(name, follower.count)
             if not follower.count:
                 found.problems.append(Problem(log, None, "it holds no event"))
-            found.torn = 0 if disk.is_packed(log) else max(0, log.stat().st_size - size)
+            if disk.is_packed(log):
+                from trellis.trajectories.packing import check_index
+
+                check_index(log)
+            else:
+                found.torn = max(0, log.stat().st_size - size)
         except Damaged as damaged:
             found.problems.append(Problem(log, damaged.line, damaged.what))
         except (LogError, OSError) as error:
@@ -108,7 +113,7 @@ class Verifier:
 
     def _wrong(self, blobs: Blobs, name: str) -> str:
         try:
-            place = blobs.place(name)
+            place = (name, *blobs.place(name))
             if place not in self._whole:
                 blobs.load(name)
                 self._whole.add(place)

@@ -12,7 +12,8 @@ import pytest
 from trellis.trajectories import disk, packing
 from trellis.trajectories.log import SCHEMA, Event, Log, LogError, StorageFault, read
 from trellis.trajectories.packing import Pack, pack, unpack
-from trellis.trajectories.reading import EventFile
+from trellis.trajectories.reading import EventFile, head_of
+from trellis.trajectories.verifying import Verifier
 
 
 @pytest.fixture
@@ -115,6 +116,16 @@ def test_a_packed_log_that_was_flipped_or_cut_is_one_line(log: Path, place: int)
         assert path.read_bytes() == damaged
     with pytest.raises(LogError, match="the packed log is cut or damaged"):
         Log(log)
+
+
+def test_an_index_that_tells_something_else_is_found(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody hides an event from those who look it up."""
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "head_of", lambda line: (head_of(line) or b"").replace(b"main/3", b"main/4"))
+        pack(log)
+    assert [problem.what for problem in Verifier().verify(disk.packed(log)).problems] == [
+        "the index of the packed log does not tell what is in it"
+    ]
 
 
 def by_parts(log: Path) -> list[Event]:
