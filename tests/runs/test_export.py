@@ -62,11 +62,8 @@ def test_a_run_in_every_format(run: RunFolder, trellis: Trellis) -> None:
         samples = [name for name in archive.namelist() if name.startswith("samples/")]
     assert len(samples) == header["results"]["total_samples"] == 4
     assert header["eval"]["config"]["epochs"] == 2
-    values = [result.score.value for result in run.results().values() if result.score]
     metrics = {name: each["value"] for name, each in header["results"]["scores"][0]["metrics"].items()}
-    assert metrics["mean"] == pytest.approx(sum(values) / len(values))
-    summary = json.loads((run.path / "summary.json").read_text())["agents"][0]["metrics"]
-    assert {**metrics, **summary} == metrics, "the benchmark's own metrics are in it"
+    assert metrics == json.loads((run.path / "summary.json").read_text())["agents"][0]["metrics"]
     lines = (Path("to-openai") / "training.jsonl").read_text().splitlines()
     assert len(lines) == 4
 

@@ -155,7 +155,7 @@ class _Log:
     def _scores(self) -> list[dict[str, Any]]:
         if not self.values:
             return []
-        metrics = {"mean": fmean(self.values), **(self.metrics or {})}
+        metrics = self.metrics or {"mean": fmean(self.values)}
         named = {name: {"name": name, "value": value, "params": {}} for name, value in metrics.items()}
         return [{"name": self.scorer, "scorer": self.scorer, "params": {}, "scored_samples": len(self.values),
                  "unscored_samples": self.samples - len(self.values), "metrics": named}]  # fmt: skip
@@ -225,10 +225,9 @@ class _Sample:
 
     def _input(self) -> str | list[dict[str, Any]]:
         """What the task told the agent."""
-        spoken = telling.spoken(self._trajectory)
-        if not spoken.steps:
+        if not len(self._trajectory):
             return ""
-        step = self._trajectory.step(spoken.steps[0])
+        step = self._trajectory.step(1)
         asked = [(name, m) for name, m in zip(step.names, step.given, strict=True) if m.role == "user"]
         if len(asked) == 1 and all(isinstance(part, Text) for part in asked[0][1].parts):
             return telling.text_of(asked[0][1])

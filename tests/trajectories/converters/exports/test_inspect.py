@@ -57,7 +57,7 @@ async def test_inspect_reads_it(
     _search(search)
     _cut(cut)
     assert (run["samples"], run["completed"], run["epochs"]) == (2, 1, 2)
-    assert run["metrics"] == {"swe": {"mean": 1.0, "solved": 0.25}}
+    assert run["metrics"] == {"swe": {"solved": 0.25}}
     assert [(each["id"], each["epoch"], each["limit"], each["error"]) for each in run["each"]] == [
         ("fix", 1, "turn", None), ("fix", 2, None, "the world broke"),
     ]  # fmt: skip
@@ -104,6 +104,7 @@ def _loop(seen: dict[str, Any], lost: dict[str, int]) -> None:
 
 def _search(seen: dict[str, Any]) -> None:
     (each,) = seen["each"]
+    assert each["input"] == "Write script 0."
     spans = [node for node in each["tree"] if isinstance(node, list)]
     assert [name for name, _ in spans] == ["solvers"]
     ((main, inside),) = [node for node in spans[0][1] if isinstance(node, list)]
