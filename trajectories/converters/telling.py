@@ -173,8 +173,6 @@ class Turn:
     """What the reply set off, with each result as the model was shown it; None: cut off."""
     alone: tuple[Act, ...]
     """What the scaffold did by itself after the reply."""
-    not_done: tuple[ToolCall, ...]
-    """Calls in the reply that nobody carried out."""
 
 
 def turns(trajectory: Trajectory, branch: Branch) -> Iterator[Turn]:
@@ -206,15 +204,13 @@ def turns(trajectory: Trajectory, branch: Branch) -> Iterator[Turn]:
 
 
 def _turn(step: Step, fresh: tuple[Message, ...], shortened: bool, shown: Mapping[str, ToolResult]) -> Turn:
-    calls = {call.id: call for call in step.reply.tool_calls} if step.reply else {}
-    done = [act for act in step.acts if act.call.id in calls]
+    calls = {call.id for call in step.reply.tool_calls} if step.reply else set()
     return Turn(
         step,
         fresh,
         shortened,
-        tuple((act, shown.get(act.call.id, act.result)) for act in done),
+        tuple((act, shown.get(act.call.id, act.result)) for act in step.acts if act.call.id in calls),
         tuple(act for act in step.acts if act.call.id not in calls),
-        tuple(call for id, call in calls.items() if id not in {act.call.id for act in done}),
     )
 
 

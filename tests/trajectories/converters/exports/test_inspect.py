@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from trellis.trajectories.converters import inspect_parts, to_inspect
+from trellis.trajectories.converters import inspect_parts, inspect_sample, to_inspect
 from trellis.trajectories.converters.converter import Imported, Losses
 from trellis.trajectories.converters.telling import Outcome, Told
 
@@ -127,5 +127,5 @@ def _cut(seen: dict[str, Any]) -> None:
 
 
 def test_what_a_call_sent_is_few_ranges_of_the_pool() -> None:
-    sent = to_inspect._joined([(0, 1), (1, 3), (3, 4), (6, 7), (7, 9)])
+    sent = inspect_sample.joined([(0, 1), (1, 3), (3, 4), (6, 7), (7, 9)])
     assert sent == [(0, 4), (6, 9)]
