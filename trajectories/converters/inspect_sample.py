@@ -253,7 +253,7 @@ class Sample:
             working_time=None if ended is None else ended - act.begun_at,
             pending=True if ended is None else None,
             metadata=without_none(data=dict(act.result.data) if act.result else None, handed_in=act.handed_in,
-                                  changes=list(act.changes) or None) or None,
+                                  changes=list(act.changes) or None, more_changes=act.more_changes or None) or None,
         )  # fmt: skip
 
     def _note(self, note: Note, span: str) -> Iterator[dict[str, Any]]:

@@ -258,6 +258,7 @@ class _Document:
                 handed_in=act.handed_in,
                 ended_at=self._told.when(act.ended_at) if act.ended_at is not None else None,
                 changes=list(act.changes) or None,
+                more_changes=act.more_changes or None,
             )
             content = self._parts(result.parts) if result is not None else None
             listed.append(without_none(source_call_id=act.call.id, content=content, extra=extra or None))
