@@ -14,7 +14,7 @@ from trellis.runs.finding import find_step
 from trellis.runs.fork_choice import ForkChoice
 from trellis.trajectories.forking import ForkPoint, cut_of, source_at
 from trellis.trajectories.log import LogError
-from trellis.trajectories.recorder import Source
+from trellis.trajectories.source import Source
 from trellis.trajectories.trajectory import Trajectory
 
 

@@ -30,7 +30,7 @@ from trellis.trajectories.blobs import is_name
 from trellis.trajectories.differences import Difference, differences, shown
 from trellis.trajectories.log import Event, LogError
 from trellis.trajectories.recorded import ASKS, GRADER, Recorded
-from trellis.trajectories.recorder import Asked, ReplayMismatch, Request, Source
+from trellis.trajectories.source import Asked, ReplayMismatch, Request, Source
 from trellis.trajectories.trajectory import Trajectory
 
 

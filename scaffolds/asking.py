@@ -27,7 +27,8 @@ from trellis.models.model import (
 )
 from trellis.scaffolds.budget import Budget, LimitReached, Spent
 from trellis.scaffolds.interjection import Interjection
-from trellis.trajectories.recorder import Recorder, Source
+from trellis.trajectories.recorder import Recorder
+from trellis.trajectories.source import Source
 
 
 class ContextFull(LimitReached):

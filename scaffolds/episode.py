@@ -27,7 +27,8 @@ from trellis.scaffolds.world import World, WorldSnapshot, no_environment, record
 from trellis.tools.tool import Tool, ToolOfSet, Toolset
 from trellis.trajectories.durability import Storage
 from trellis.trajectories.log import LogError
-from trellis.trajectories.recorder import Recorder, Source
+from trellis.trajectories.recorder import Recorder
+from trellis.trajectories.source import Source
 
 __all__ = ["Budget", "ContextFull", "Episode", "LimitReached", "Refused", "WorldSnapshot"]
 

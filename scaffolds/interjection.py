@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trellis.models.messages import Message
-from trellis.trajectories.recorder import Source
+from trellis.trajectories.source import Source
 
 
 class Interjection:

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from trellis.models.messages import Media, Message, Part, Reasoning, Text, ToolCall, ToolResult, message_to_json
 from trellis.models.model import ToolSpec
-from trellis.trajectories.recorder import Asked, Request
 from trellis.trajectories.redaction import Redaction
+from trellis.trajectories.source import Asked, Request
 
 How = Literal["changed", "added", "removed", "moved"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from trellis.models.messages import Message
 from trellis.trajectories.log import Event
 from trellis.trajectories.recorded import Recorded
-from trellis.trajectories.recorder import Source
+from trellis.trajectories.source import Source
 from trellis.trajectories.trajectory import Step, Trajectory
 
 _EDITED = "edited"

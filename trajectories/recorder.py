@@ -13,9 +13,9 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from trellis.models.messages import Message, message_to_json
 from trellis.models.model import ContextOverflow, GenerateConfig, Reply, ToolSpec
@@ -24,61 +24,13 @@ from trellis.trajectories.disk import LOG
 from trellis.trajectories.durability import Storage
 from trellis.trajectories.log import SCHEMA, Event, Log, LogError, encode
 from trellis.trajectories.recorded import RARE, Effect, Recorded
+from trellis.trajectories.source import Asked, ReplayMismatch, Request, Source
 from trellis.trajectories.unwritten import HeldBlobs, NoLog
 
 INLINE_LIMIT = 32 * 1024
 """Longer payloads (characters of JSON) go to a blob."""
 _TURNS = 10
 """Of the event loop, in which a branch that is answered from a log comes to its next effect."""
-
-
-class ReplayMismatch(Exception):
-    """The program asks for something else than what its log recorded at this point."""
-
-    def __init__(self, said: str, kind: str, branch: str, recorded: Event | None, asked: Asked) -> None:
-        super().__init__(said)
-        self.kind = kind
-        self.branch = branch
-        self.recorded = recorded
-        """The event that begins the recorded effect; None: nothing more is recorded."""
-        self.asked = asked
-        """What the program asks for now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a model is asked."""
-
-    role: str
-    messages: tuple[Message, ...]
-    tools: tuple[ToolSpec, ...]
-    config: Mapping[str, Any]
-
-
-Asked: TypeAlias = Request | Mapping[str, Any]
-"""Of a model, or any other effect's request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Another log, which answers what an episode's own does not hold (yet): a fork goes on from it, a replay runs over
-    it. What it answers is written to the episode's own log as if it had happened there."""
-
-    recorded: Recorded
-    strict: bool = True
-    """Another request than the recorded one is a `ReplayMismatch`. Otherwise (the program was changed knowingly) a
-    recorded reply answers whatever the model is asked, and any other effect happens anew if it is another."""
-    variation: str = ""
-    """Seeds the calls beyond what is recorded, so that forks of one trajectory go different ways."""
-    message: Message | None = None
-    """What is to be said to the model in the first call beyond what is recorded."""
-    branch: str = "main"
-    """Where it is to be said (or on a branch that begins afterwards)."""
-    alone: bool = False
-    """Nothing else answers: what it does not hold is a `ReplayMismatch` as well, and nothing happens anew. The clock
-    shows the times that are recorded."""
-    mismatches: list[ReplayMismatch] = field(default_factory=list)
-    """All that were raised: a program may catch one, or be stopped on several branches at a time."""
 
 
 @dataclass(slots=True)

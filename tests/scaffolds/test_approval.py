@@ -16,7 +16,7 @@ from trellis.scaffolds.episode import Budget, Episode, LimitReached
 from trellis.scaffolds.task import Submission, Task
 from trellis.tools import catalog
 from trellis.trajectories.log import read
-from trellis.trajectories.recorder import ReplayMismatch
+from trellis.trajectories.source import ReplayMismatch
 
 SPEC = EnvironmentSpec(kind="local")
 

@@ -19,7 +19,7 @@ from trellis.tools import catalog
 from trellis.tools.tool import tool
 from trellis.trajectories.files import FileDiff, Files
 from trellis.trajectories.recorded import Recorded
-from trellis.trajectories.recorder import Source
+from trellis.trajectories.source import Source
 from trellis.trajectories.trajectory import Act, Trajectory
 
 SPEC = EnvironmentSpec(kind="local", setup="printf 'one\ntwo\n' > given.txt")

@@ -14,7 +14,7 @@ from trellis.scaffolds.episode import Budget, Episode, LimitReached
 from trellis.scaffolds.react import ReAct
 from trellis.scaffolds.task import Submission, Task
 from trellis.trajectories.log import LogError, read
-from trellis.trajectories.recorder import ReplayMismatch
+from trellis.trajectories.source import ReplayMismatch
 
 TASK = Task("q1", (user("What is 6 x 7?").parts[0],), environment=None, tools=())
 

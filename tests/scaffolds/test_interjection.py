@@ -6,7 +6,7 @@ from trellis.models.messages import Message, Text, ToolResult, assistant, system
 from trellis.scaffolds.interjection import Interjection
 from trellis.trajectories.log import Event
 from trellis.trajectories.recorded import Recorded
-from trellis.trajectories.recorder import Source
+from trellis.trajectories.source import Source
 
 SAID = user("Mind the gap.")
 RESULT = ToolResult("1", "shell", (Text("a long output"),)).message

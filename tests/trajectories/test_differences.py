@@ -5,7 +5,7 @@ from typing import Any
 from trellis.models.messages import Image, Message, Reasoning, Text, ToolCall, ToolResult, assistant, system, user
 from trellis.models.model import ToolSpec
 from trellis.trajectories.differences import Difference, differences, shown
-from trellis.trajectories.recorder import Request
+from trellis.trajectories.source import Request
 
 SHELL = ToolSpec("shell", "Run a command.", {"type": "object", "properties": {"command": {"type": "string"}}})
 

@@ -12,7 +12,8 @@ from trellis.models.model import ContextOverflow, GenerateConfig, Reply, ToolSpe
 from trellis.trajectories.blobs import Blobs
 from trellis.trajectories.log import read
 from trellis.trajectories.recorded import Recorded
-from trellis.trajectories.recorder import Recorder, ReplayMismatch, Source
+from trellis.trajectories.recorder import Recorder
+from trellis.trajectories.source import ReplayMismatch, Source
 from trellis.trajectories.trajectory import Trajectory
 
 HEADER = {"episode": {"task": "t", "epoch": 1}}
