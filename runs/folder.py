@@ -28,7 +28,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         """Raises UsageError: this is not the folder of a run."""
-        if not (path / "experiment.toml").is_file():
+        if not _is_run(path):
             raise UsageError(f"{path} is not a run: it has no experiment.toml (trellis list runs shows runs)")
         self.path = path.resolve()
 
@@ -60,8 +60,11 @@ class RunFolder:
         return self.path.name
 
     def experiment(self) -> Experiment:
-        """Raises UsageError: the experiment was damaged."""
-        return experiments.read(self.path / "experiment.toml")
+        """Raises UsageError: the experiment was damaged, or the episodes were imported."""
+        path = self.path / "experiment.toml"
+        if not path.exists():
+            raise UsageError(f"{self.path} was imported: it has no experiment that could be gone on with")
+        return experiments.read(path)
 
     def results(self) -> dict[Key, Result]:
         """Raises UsageError: a damaged line."""
@@ -151,12 +154,17 @@ def find(text: str, runs_dir: Path) -> RunFolder:
     Raises:
         UsageError: there is no such run, or more than one.
     """
-    if (Path(text) / "experiment.toml").is_file():
+    if _is_run(Path(text)):
         return RunFolder(Path(text))
     fitting = [p.parent for p in sorted(runs_dir.glob("*/experiment.toml")) if p.parent.name.endswith(text)]
     if len(fitting) > 1:
         raise UsageError(f"{text!r} fits {len(fitting)} runs: {', '.join(p.name for p in fitting[:3])} ...")
     return RunFolder(fitting[0] if fitting and text else Path(text))
+
+
+def _is_run(path: Path) -> bool:
+    """Episodes that were imported together have results and no experiment."""
+    return (path / "experiment.toml").is_file() or ((path / "results.jsonl").is_file() and (path / "episodes").is_dir())
 
 
 def safe_name(text: str, limit: int = 80) -> str:

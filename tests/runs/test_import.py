@@ -43,6 +43,14 @@ def test_a_log_of_several_samples_is_a_folder_of_episodes(trellis: Trellis) -> N
     assert all((Path("there") / result.path / "trajectory.jsonl").is_file() for result in found.values())
 
 
+def test_a_folder_of_imported_episodes_is_looked_at_like_a_run(trellis: Trellis) -> None:
+    trellis("import", str(SAMPLES / "inspect.json"), "--to", "there")
+    assert trellis("show", "there/one").out.startswith("sums one · react · epoch 1")
+    ran = trellis("resume", "there")
+    assert ran.status == 2
+    assert ran.complaint.endswith("there was imported: it has no experiment that could be gone on with")
+
+
 def test_what_is_lost_is_printed(trellis: Trellis) -> None:
     ran = trellis("import", str(SAMPLES / "openhands.json"))
     assert ran.status == 0
