@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from trellis.runs import table, verification_text
-from trellis.runs.determinism import by_task
+from trellis.runs.determinism import Verified, by_task
 from trellis.runs.errors import UsageError
 from trellis.runs.finding import find_trajectories, name_of
 from trellis.runs.flags import as_json, runs_dir
@@ -103,10 +103,15 @@ def _verified(paths: list[Path], flags: Mapping[str, Any], *, as_json: bool) -> 
     def told(path: Path, call: Again) -> None:
         if alone and not as_json:
             click.echo("\n".join(verification_text.call(call)))
-        elif not alone and call.verdict == "different":
+        elif call.verdict == "different":
             click.echo(f"{name_of(path)}: different at step {call.step}: {call.why}", err=True)
 
-    verified = asyncio.run(verify(paths, wanted, jobs=flags["jobs"] or os.cpu_count() or 1, on_call=told))
+    def ended(one: Verified) -> None:
+        if not alone:
+            click.echo(f"{name_of(one.path)}: {verification_text.counted(one)}", err=True)
+
+    jobs = flags["jobs"] or os.cpu_count() or 1
+    verified = asyncio.run(verify(paths, wanted, jobs=jobs, on_call=told, on_end=ended))
     same = all(each.same for each in verified)
     scores = by_task(verified)
     if as_json:

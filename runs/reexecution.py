@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from trellis.environments import kinds
 from trellis.environments.environment import Environment, EnvironmentSpec, Snapshot
-from trellis.models.messages import ToolCall, ToolResult
+from trellis.models.messages import Image, Text, ToolCall, ToolResult
 from trellis.models.model import ToolSpec
 from trellis.runs.reopening import Reopened
 from trellis.scaffolds.changes import FollowedFiles
@@ -28,7 +28,11 @@ from trellis.trajectories.redaction import Redaction
 from trellis.trajectories.trajectory import Act, Trajectory
 
 SAME = Comparison()
+SHELL = "shell"
+"""The tool of ours that importers give other frameworks' shells."""
+_IN_WORLD = ("act.begun", "submit.begun")
 Verdict = Literal["equal", "normalised", "different", "not replayed"]
+NOT: Verdict = "not replayed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,11 @@ class Reexecution:
         self._captured: dict[tuple[str, int], Snapshot | None] = {}
         self._origins = {(b.parent, b.position) for b in trajectory.branches.values() if b.parent is not None}
         self._step_of = _steps(trajectory)
+        self._imported = "imported" in trajectory.header
+        self._redact = Redaction()
         self._blobs: Blobs | None = None
+        self.not_compared = 0
+        """Calls whose changed files were not recorded, or cannot be told here."""
 
     async def calls(self) -> AsyncGenerator[Again, None]:
         """Each call of the log, in its order, made again.
@@ -121,6 +129,7 @@ class Reexecution:
             leaving.push_async_callback(self._close)
             for toolset in self._toolsets.values():
                 leaving.push_async_callback(toolset.close)
+            last = {branch: seq for seq, kind, branch in self._events() if kind in _IN_WORLD}
             for seq, kind, branch in self._events():
                 match kind:
                     case "discover.begun":
@@ -129,6 +138,8 @@ class Reexecution:
                         yield await self._act(self._trajectory.act(seq))
                     case "submit.begun":
                         yield await self._submit(seq, branch)
+                if last.get(branch) == seq and branch in self._lines:
+                    await self._lines.pop(branch).environment.close()
 
     def _events(self) -> Iterator[tuple[int, str, str]]:
         for seq, entry in enumerate(self._trajectory.file.entries[: self._end]):
@@ -144,42 +155,74 @@ class Reexecution:
                 self._tools[spec["name"]] = ToolOfSet(toolset, ToolSpec(**spec))
 
     async def _act(self, act: Act) -> Again:
-        step = self._step_of.get(act.seq, 0)
-        made = Again(act.seq, step, act.branch, act.call.name, text_of(act.call), "not replayed")
-        tool = self._tools.get(act.call.name)
+        made = Again(act.seq, self._step_of.get(act.seq, 0), act.branch, act.call.name, text_of(act.call), NOT)
         if act.result is None:
             return replace(made, why="it was cut off, and has no result to compare with")
         if act.seq not in self._performed:
             return replace(made, why="it was denied")
-        branch = self._trajectory.branches[act.branch]
-        if branch.parent is None and branch.name != MAIN:
-            return replace(made, why="it is not recorded where its world began")
-        if isinstance(tool, ToolOfSet) and not tool.toolset.in_world:
+        if why := self._no_world(act.branch) or self._not_ours(act):
             await self._count(act.branch)
-            return replace(made, why=f"its server {tool.toolset.name} is outside the world")
-        if tool is None and not act.result.is_error:
-            await self._count(act.branch)
-            return replace(made, why="there is no such tool here")
+            return replace(made, why=why)
         line = await self._line(act.branch)
         result, _ = await perform(self._tools, act.call, line.environment)
         changes = (await line.followed.taken(line.environment)).get("changes")
         await self._count(act.branch)
-        files = tuple(_different_files(act.changes, changes)) if act.followed and changes is not None else ()
-        return _compared(made, act.call, act.result, result, files)
+        files: tuple[str, ...] = ()
+        if act.followed and changes is not None:
+            files = tuple(_different_files(act.changes, changes))
+        elif self._spec is not None:
+            self.not_compared += 1
+        return _compared(made, act.call, act.result, _redacted(result, self._redact), files)
+
+    def _no_world(self, branch: str) -> str:
+        """Why there is no world to do anything of this branch in; empty if there is."""
+        seen: set[str] = set()
+        at: str | None = branch if self._spec is not None else MAIN
+        while at is not None and at != MAIN and at not in seen and at in self._trajectory.branches:
+            seen.add(at)
+            known = self._trajectory.branches[at]
+            if known.position and known.parent is not None:
+                if (known.parent, known.position) in self._captured:
+                    return ""
+                return f"its world began after call {known.position} of {known.parent}, which was not made again"
+            at = known.parent
+        return "" if at == MAIN else "it is not recorded where its world began"
+
+    def _not_ours(self, act: Act) -> str:
+        """Why a call cannot be made again; empty if it can."""
+        tool = self._tools.get(act.call.name)
+        if act.call.malformed:
+            return "its arguments were malformed: nothing was done"
+        if tool is None:
+            return "there is no such tool here"
+        if isinstance(tool, ToolOfSet) and not tool.toolset.in_world:
+            return f"its server {tool.toolset.name} is outside the world"
+        if self._imported and act.call.name != SHELL and tool.spec not in self._offered(act.seq):
+            return "a tool of another framework, of the same name as one of ours"
+        return ""
+
+    def _offered(self, seq: int) -> tuple[ToolSpec, ...]:
+        """The tools that the model had when it made this call."""
+        number = self._step_of.get(seq)
+        return self._trajectory.tools(self._trajectory.step(number).tools) if number else ()
 
     async def _count(self, branch: str) -> None:
         """Another call of a branch's world is done. Where other branches began then, it is captured."""
         self._acts[branch] += 1
         point = branch, self._acts[branch]
-        if point in self._origins and self._spec is not None:
+        if point in self._origins and self._spec is not None and not self._no_world(branch):
             self._captured[point] = await (await self._line(branch)).environment.snapshot()
 
     async def _submit(self, seq: int, branch: str) -> Again:
         effect = self._trajectory.note(seq).data
         answer = effect["what"]["answer"]
-        made = Again(seq, self._step_of.get(seq, 0), branch, "submit", answer, "not replayed")
+        made = Again(seq, self._step_of.get(seq, 0), branch, "submit", answer, NOT)
         if effect["answer"] is None:
             return replace(made, why="it was cut off")
+        if self._imported:
+            return replace(made, why="what another framework takes for a submission is not collected here")
+        if why := self._no_world(branch):
+            return replace(made, why=why)
         was = submission_from_json(effect["answer"], self._trajectory.blobs.load)
         environment = (await self._line(branch)).environment if self._spec is not None else None
         now = await self._again.cell.planned.benchmark.collect(self._again.cell.task, environment, answer)
@@ -194,7 +237,7 @@ class Reexecution:
                 environment: Any = NoEnvironment()
             else:
                 environment = await self._spec.start(label=self._label, snapshot=await self._origin(branch))
-            followed = FollowedFiles(self._blobs, Redaction())
+            followed = FollowedFiles(self._blobs, self._redact)
             self._lines[branch] = _Line(environment, followed)
             await followed.begin(environment)
         return self._lines[branch]
@@ -215,11 +258,20 @@ class Reexecution:
 
 def _compared(made: Again, call: ToolCall, recorded: ToolResult, now: ToolResult, files: tuple[str, ...]) -> Again:
     why, comparison = compare_results(recorded, now, call)
-    if not why and files:
-        why = "other files"
+    why = why or ("other files" if files else "other images" if _images(recorded) != _images(now) else "")
     verdict: Verdict = "different" if why else "equal" if comparison.exact else "normalised"
     made = replace(made, verdict=verdict, why=why, comparison=comparison, files=files)
     return replace(made, recorded=recorded.text, now=now.text) if why else made
+
+
+def _redacted(result: ToolResult, redact: Redaction) -> ToolResult:
+    """As a log would hold it."""
+    parts = (replace(part, text=redact(part.text)) if isinstance(part, Text) else part for part in result.parts)
+    return replace(result, parts=tuple(parts))
+
+
+def _images(result: ToolResult) -> list[bytes]:
+    return [part.data for part in result.parts if isinstance(part, Image)]
 
 
 def _different_files(recorded: Any, now: Any) -> Iterator[str]:

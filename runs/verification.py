@@ -16,10 +16,12 @@ from trellis.runs.errors import UsageError
 from trellis.runs.finding import find_step
 from trellis.runs.reexecution import Again, Bounds, Reexecution
 from trellis.runs.reopening import Reopened, reopen
+from trellis.runs.text import plural
 from trellis.trajectories.log import LogError
 from trellis.trajectories.trajectory import Trajectory
 
 OnCall = Callable[[Path, Again], None]
+OnEnd = Callable[[Verified], None]
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Wanted:
     """Settings of the experiment's environment that are to be others (`kind`, `image`)."""
 
 
-async def verify(paths: Sequence[Path], wanted: Wanted, *, jobs: int, on_call: OnCall) -> list[Verified]:
+async def verify(paths: Sequence[Path], wanted: Wanted, *, jobs: int, on_call: OnCall, on_end: OnEnd) -> list[Verified]:
     """Replay trajectories, `jobs` at a time; in the order of `paths`.
 
     Raises:
@@ -44,7 +46,9 @@ async def verify(paths: Sequence[Path], wanted: Wanted, *, jobs: int, on_call: O
 
     async def one(path: Path) -> Verified:
         async with turn:
-            return await _verify(path, wanted, on_call)
+            verified = await _verify(path, wanted, on_call)
+            on_end(verified)
+            return verified
 
     tasks = [asyncio.create_task(one(path)) for path in paths]
     try:
@@ -77,6 +81,9 @@ async def _verify(path: Path, wanted: Wanted, on_call: OnCall) -> Verified:
                             break
             except EnvironmentFault as error:
                 fault = str(error)
+            if replay.not_compared:
+                about = plural(replay.not_compared, "call")
+                notes = (*notes, f"which files {about} changed was not recorded (or cannot be told here): not compared")
             return Verified(path, task, calls, fault, notes)
     except LogError as error:
         raise UsageError(str(error)) from None

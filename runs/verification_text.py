@@ -48,12 +48,18 @@ def _diff(recorded: str, now: str) -> Iterator[str]:
 
 def summary(verified: Verified) -> Iterator[str]:
     """How a trajectory came out, in a line or two."""
-    counts = verified.counts
-    parts = [f"{counts[name]} {name}" for name in _MARKS if counts[name]]
-    yield f"{verified.path}: {plural(len(verified.calls), 'call')}: {', '.join(parts) or 'nothing to replay'}"
+    yield f"{line(str(verified.path), 400)}: {counted(verified)}"
     if verified.fault:
         yield f"  fault: {line(verified.fault, 400)}"
     yield from (f"  note: {line(note)}" for note in verified.notes)
+
+
+def counted(verified: Verified) -> str:
+    """ "25 calls: 24 equal, 1 normalised"."""
+    counts = verified.counts
+    parts = [f"{counts[name]} {name}" for name in _MARKS if counts[name]]
+    fault = ", and then a fault" if verified.fault else ""
+    return f"{plural(len(verified.calls), 'call')}: {', '.join(parts) or 'nothing to replay'}{fault}"
 
 
 def table(tasks: Sequence[Determinism]) -> RenderableType:

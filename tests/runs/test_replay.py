@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from trellis.environments.environment import EnvironmentUnavailable
+
 Trellis = Callable[..., "Ran"]  # type: ignore[name-defined]  # noqa: F821
 Record = Callable[..., str]
 
@@ -17,11 +19,18 @@ COMMANDS = Path(__file__).parent / "parts" / "commands.py"
 def record(trellis: Trellis, sums: str) -> Record:
     """Runs commands as an episode, and names the run."""
 
-    def run(*first: str, forked: tuple[str, ...] = (), kind: str = "local", epochs: int = 1, limit: int = 1) -> str:
+    def run(
+        *first: str,
+        forked: tuple[str, ...] = (),
+        kind: str = "local",
+        epochs: int = 1,
+        limit: int = 1,
+        more: tuple[str, ...] = (),
+    ) -> str:
         ran = trellis(
             "run", f"{sums}:Sums:world", "--scaffold", f"{COMMANDS}:Commands", "--model", f"{sums}:Adder",
             "-S", f"first={json.dumps(first)}", "-S", f"forked={json.dumps(forked)}", "--env", kind,
-            "--limit", str(limit), "--epochs", str(epochs), "--json",
+            "--limit", str(limit), "--epochs", str(epochs), *more, "--json",
         )  # fmt: skip
         assert ran.status == 0, ran.err
         path: str = ran.document["run"]
@@ -30,14 +39,26 @@ def record(trellis: Trellis, sums: str) -> Record:
     return run
 
 
+def need_docker() -> None:
+    from trellis.environments.docker import engine
+    from trellis.environments.docker.base_image import base_image_name
+
+    try:
+        engine.find_image(base_image_name())
+    except EnvironmentUnavailable as reason:
+        pytest.skip(f"docker is not to be had here: {reason}")
+
+
 def calls(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Without the handing in at the end."""
     (episode,) = document["episodes"]
     return [call for call in episode["calls"] if call["tool"] != "submit" or call["branch"] != "main"]
 
 
-@pytest.mark.parametrize("kind", ["local", "sandbox"])
+@pytest.mark.parametrize("kind", ["local", "sandbox", pytest.param("docker", marks=pytest.mark.docker)])
 def test_what_does_the_same_is_the_same(trellis: Trellis, record: Record, kind: str) -> None:
+    if kind == "docker":
+        need_docker()
     run = record("echo one > a; cat a", "cat gone", "exit 3", forked=("cat a; echo x >> steps.txt", "ls"), kind=kind)
     ran = trellis("replay", run, "--json")
     assert ran.status == 0, ran.out
@@ -151,3 +172,82 @@ def test_flags_of_the_other_kind_of_replay_are_refused(trellis: Trellis, record:
     run = record("true")
     assert trellis("replay", run, "-S", "x=1").complaint == "trellis: -S goes with --recorded"
     assert trellis("replay", run, "--recorded", "--upto", "1").complaint == "trellis: --upto goes without --recorded"
+
+
+def test_what_was_never_done_is_not_done_and_said(trellis: Trellis, record: Record) -> None:
+    run = record("echo yes", "echo secret", forked=("echo yes",),
+                 more=("-S", "strange=true", "--approve", "shell:*secret*=deny"))  # fmt: skip
+    made = calls(trellis("replay", run, "--json").document)
+    assert [(call["verdict"], call["why"]) for call in made] == [
+        ("equal", ""),
+        ("not replayed", "it was denied"),
+        ("not replayed", "there is no such tool here"),
+        ("not replayed", "its arguments were malformed: nothing was done"),
+        ("equal", ""),
+        ("equal", ""),
+    ]
+    assert "not replayed: it was denied" in trellis("replay", run).out
+
+
+def test_a_call_that_was_cut_off_is_not_made(trellis: Trellis, record: Record) -> None:
+    run = record("echo one", "echo two")
+    (log,) = Path(run).glob("episodes/**/trajectory.jsonl")
+    lines = log.read_bytes().splitlines(keepends=True)
+    last = max(number for number, line in enumerate(lines) if b'"kind":"act.begun"' in line)
+    log.write_bytes(b"".join(lines[: last + 1]))
+    made = calls(trellis("replay", run, "--json").document)
+    assert [call["verdict"] for call in made] == ["equal", "not replayed"]
+    assert "cut off" in made[1]["why"]
+
+
+def test_a_world_that_breaks_is_a_fault_and_no_difference(trellis: Trellis, record: Record, tmp_path: Path) -> None:
+    only_outside = tmp_path / "only_outside"
+    only_outside.touch()
+    run = record("echo before", f"test -e {only_outside} || kill -9 -1", "echo after")
+    ran = trellis("replay", run, "--env", "sandbox", "--json")
+    assert ran.status == 1
+    (episode,) = ran.document["episodes"]
+    assert [call["verdict"] for call in episode["calls"]] == ["equal"]
+    assert episode["fault"]
+    assert not episode["same"]
+    assert "1 call: 1 equal, and then a fault" in trellis("replay", run, "--env", "sandbox").out
+
+
+def test_a_secret_is_compared_as_the_log_holds_it(
+    trellis: Trellis, record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "a-very-secret-thing")
+    (tmp_path / "outside").write_text("a-very-secret-thing 1\n")
+    run = record(f"cat {tmp_path}/outside")
+    assert trellis("replay", run).status == 0
+    (tmp_path / "outside").write_text("a-very-secret-thing 2\n")
+    shown = trellis("replay", run)
+    assert shown.status == 1
+    assert "[redacted] 2" in shown.out
+    assert "very-secret" not in shown.out
+
+
+def imported(commands: list[tuple[str, int, str]]) -> dict[str, Any]:
+    """A trajectory of mini-swe-agent with these commands, exit codes and outputs."""
+    messages: list[dict[str, Any]] = [{"role": "system", "content": "s"}, {"role": "user", "content": "Do it."}]
+    for command, code, output in commands:
+        messages.append({"role": "assistant", "content": f"THOUGHT: so.\n\n```bash\n{command}\n```"})
+        told = f"<returncode>{code}</returncode>\n<output>\n{output}</output>"
+        messages.append({"role": "user", "content": told})
+    return {"trajectory_format": "mini-swe-agent-1", "info": {"exit_status": "Submitted"}, "messages": messages}
+
+
+def test_what_was_recorded_elsewhere_is_replayed_where_it_ran_commands(trellis: Trellis, tmp_path: Path) -> None:
+    (tmp_path / "x.traj.json").write_text(
+        json.dumps(
+            imported([("echo one > a; cat a", 0, "one\n"), ("cat a; (exit 3)", 3, "one\n"), ("echo 1", 0, "2\n")])
+        )
+    )
+    ran = trellis("import", "x.traj.json")
+    assert ran.status == 0, ran.err
+    (log,) = tmp_path.glob("**/trajectory.jsonl")
+    shown = trellis("replay", str(log), "--env", "sandbox", "--json")
+    assert shown.status == 1
+    (episode,) = shown.document["episodes"]
+    assert [call["verdict"] for call in episode["calls"]] == ["equal", "equal", "different"]
+    assert "which files 3 calls changed was not recorded" in episode["notes"][-1]

@@ -35,6 +35,8 @@ COUNTS = [
     ("b\na", "a\nb", "cat names"),
     ("b\na", "a\na", "find ."),
     ("4242", "17", "echo 4242"),
+    ("4242\n93", "17\n94", "echo $$; wc -l < x"),
+    ("4242", "17\n94", "echo $$; wc -l < x"),
     ("the 1980s", "the 1990s", ""),
     ("/workspace/tmp.txt", "/workspace/tmq.txt", ""),
     ("0x10", "0x11", ""),
