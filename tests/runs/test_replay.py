@@ -200,17 +200,17 @@ def test_a_call_that_was_cut_off_is_not_made(trellis: Trellis, record: Record) -
     assert "cut off" in made[1]["why"]
 
 
-def test_a_world_that_breaks_is_a_fault_and_no_difference(trellis: Trellis, record: Record, tmp_path: Path) -> None:
-    only_outside = tmp_path / "only_outside"
-    only_outside.touch()
-    run = record("echo before", f"test -e {only_outside} || kill -9 -1", "echo after")
-    ran = trellis("replay", run, "--env", "sandbox", "--json")
+def test_a_world_that_cannot_be_had_is_a_fault_and_no_difference(trellis: Trellis, record: Record) -> None:
+    run = record("echo before")
+    elsewhere = ("--env", "docker", "-E", "image=no-such-image:1")
+    ran = trellis("replay", run, *elsewhere, "--json")
     assert ran.status == 1
     (episode,) = ran.document["episodes"]
-    assert [call["verdict"] for call in episode["calls"]] == ["equal"]
+    assert (episode["calls"], episode["same"]) == ([], False)
     assert episode["fault"]
-    assert not episode["same"]
-    assert "1 call: 1 equal, and then a fault" in trellis("replay", run, "--env", "sandbox").out
+    shown = trellis("replay", run, *elsewhere)
+    assert shown.status == 1
+    assert "0 calls: nothing to replay, and then a fault\n  fault: " in shown.out
 
 
 def test_a_secret_is_compared_as_the_log_holds_it(
