@@ -3,7 +3,7 @@
     python tests/performance/replay.py [KIND ...]
 
 An episode of cheap commands is recorded, and then replayed: the start of its world, every call, and the look at which
-files it changed. Both are the whole commands without the start of Python.
+files it changed; both without the start of Python.
 """
 
 from __future__ import annotations

@@ -72,14 +72,14 @@ def test_what_does_the_same_is_the_same(trellis: Trellis, record: Record, kind: 
 
 
 def test_what_no_program_has_in_its_hand_is_forgiven_and_shown(trellis: Trellis, record: Record) -> None:
-    run = record("date +%H:%M:%S.%N", "echo $$", "mktemp")
+    run = record("date +%H:%M:%S.%N", "echo $$", "mktemp", "python3 -c 'print(object())'")
     ran = trellis("replay", run)
     assert ran.status == 0, ran.out
-    assert "3 normalised" in ran.out
-    for what in ("time: ", "pid: ", "temporary path: /tmp/tmp."):
+    assert "4 normalised" in ran.out
+    for what in ("time: ", "pid: ", "temporary path: /tmp/tmp.", "address: 0x"):
         assert what in ran.out
     document = trellis("replay", run, "--json").document
-    assert document["tasks"][0]["exact"] == 1 / 4
+    assert document["tasks"][0]["exact"] == 1 / 5
     assert document["tasks"][0]["score"] == 1.0
 
 
@@ -157,6 +157,8 @@ def test_a_whole_run_has_a_score_for_each_task(trellis: Trellis, record: Record)
     assert [task["task"] for task in trellis("replay", run, "--tasks", "*-1", "--json").document["tasks"]] == ["sum-1"]
     shown = trellis("replay", run)
     assert "66.7%" in shown.out
+    assert "sum-1/commands/2: different at step 2: another observation" in shown.err
+    assert "sum-1/commands/2: 3 calls: 2 equal, 1 different" in shown.err
     assert "has no task 'gone'" in trellis("replay", run, "--tasks", "gone").complaint
 
 
