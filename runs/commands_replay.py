@@ -104,11 +104,11 @@ def _verified(paths: list[Path], flags: Mapping[str, Any], *, as_json: bool) -> 
         if alone and not as_json:
             click.echo("\n".join(verification_text.call(call)))
         elif call.verdict == "different":
-            click.echo(f"{name_of(path)}: different at step {call.step}: {call.why}", err=True)
+            click.echo(line(f"{name_of(path)}: different at step {call.step}: {call.why}", 400), err=True)
 
     def ended(one: Verified) -> None:
         if not alone:
-            click.echo(f"{name_of(one.path)}: {verification_text.counted(one)}", err=True)
+            click.echo(line(f"{name_of(one.path)}: {verification_text.counted(one)}", 400), err=True)
 
     jobs = flags["jobs"] or os.cpu_count() or 1
     verified = asyncio.run(verify(paths, wanted, jobs=jobs, on_call=told, on_end=ended))

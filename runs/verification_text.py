@@ -23,7 +23,7 @@ _DIFF_CHARS = 20_000
 
 def call(again: Again) -> Iterator[str]:
     """A line for a call, and what there is to be said of it below."""
-    where = f"{again.step:>5} {again.branch}"
+    where = f"{again.step:>5} {line(again.branch)}"
     yield f"{where:<20} {_MARKS[again.verdict]} {line(f'{again.name} {again.call}', _CALL)}"
     if again.verdict == "not replayed":
         yield f"        not replayed: {line(again.why)}"
@@ -31,7 +31,7 @@ def call(again: Again) -> Iterator[str]:
         examples = ", ".join(f"{line(was, 40)} → {line(now, 40)}" for was, now in forgiven.examples)
         yield f"        {forgiven.name}: {examples}"
     if again.verdict == "different":
-        yield f"        {again.why}"
+        yield f"        {line(again.why)}"
         yield from (f"          {line(file)}" for file in again.files)
         yield from (f"          {text}" for text in _diff(again.recorded, again.now))
 
@@ -70,7 +70,14 @@ def table(tasks: Sequence[Determinism]) -> RenderableType:
 
 def _rows(tasks: Iterable[Determinism]) -> Iterator[list[str]]:
     for task in tasks:
-        yield [task.task, str(task.episodes), str(task.same), str(task.calls), _share(task.exact), _share(task.score)]
+        yield [
+            line(task.task),
+            str(task.episodes),
+            str(task.same),
+            str(task.calls),
+            _share(task.exact),
+            _share(task.score),
+        ]
 
 
 def _share(value: float | None) -> str:

@@ -157,8 +157,8 @@ def test_a_whole_run_has_a_score_for_each_task(trellis: Trellis, record: Record)
     assert [task["task"] for task in trellis("replay", run, "--tasks", "*-1", "--json").document["tasks"]] == ["sum-1"]
     shown = trellis("replay", run)
     assert "66.7%" in shown.out
-    assert "sum-1/commands/2: different at step 2: another observation" in shown.err
-    assert "sum-1/commands/2: 3 calls: 2 equal, 1 different" in shown.err
+    assert "sum-1/Commands/2: different at step 2: another observation" in shown.err
+    assert "sum-1/Commands/2: 3 calls: 2 equal, 1 different" in shown.err
     assert "has no task 'gone'" in trellis("replay", run, "--tasks", "gone").complaint
 
 
