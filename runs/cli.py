@@ -17,6 +17,7 @@ COMMANDS = {
     "score": ("trellis.runs.commands_score:score", "Score a run again, from its stored submissions."),
     "replay": ("trellis.runs.commands_replay:replay", "Go through a trajectory again and say what is different."),
     "reprice": ("trellis.runs.commands_reprice:reprice", "Price a run's calls again, with other prices."),
+    "view": ("trellis.runs.commands_view:view", "Look at runs and trajectories in a browser."),
     "show": ("trellis.runs.commands_show:show", "Show an episode, or one step of it, as text."),
     "diff": ("trellis.runs.commands_diff:diff", "Put trajectories side by side: where and how they part."),
     "compare": ("trellis.runs.commands_compare:compare", "Compare agents: of finished runs, or on a benchmark."),

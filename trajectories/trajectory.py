@@ -198,6 +198,10 @@ class Trajectory:
         """The number of a judge's calls."""
         return len(self._judged)
 
+    def ended(self, seq: int) -> int | None:
+        """The `seq` of the event that ends the effect which begins with event `seq`; None: it was cut off."""
+        return self._ended.get(seq)
+
     def last_event(self, step: Step) -> int:
         """The `seq` of the last event that belongs to a step."""
         inner = [act.seq for act in step.acts] + [note.seq for note in step.notes]

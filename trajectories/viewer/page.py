@@ -1,0 +1,103 @@
+"""A run or an episode as one self-contained page: the viewer's own, with the answers it would ask for embedded."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trellis.trajectories.viewer.server import STATIC, NotThere, image_type, static
+from trellis.trajectories.viewer.shelf import WINDOW, LibraryShelf
+
+MODULES = tuple(name for name in STATIC if name.endswith(".js"))
+
+
+def write_page(shelf: LibraryShelf, target: Path) -> int:
+    """Write what `shelf` opens first to `target`; returns its size in bytes. Raises OSError."""
+    first = shelf.answer("first", {})
+    answers = dict(_answers(shelf, first))
+    html = _page({"answers": answers, "images": dict(_images(shelf, first, answers))})
+    draft = target.with_name(f".{target.name}.part")
+    draft.write_text(html, "utf-8", errors="replace")
+    draft.replace(target)
+    return target.stat().st_size
+
+
+def _answers(shelf: LibraryShelf, first: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What the page will ask for, by the address it will ask at."""
+    yield "first", first
+    match first["view"]:
+        case "runs":
+            yield "runs", shelf.answer("runs", {})
+        case "run":
+            yield _address("run", run=first["run"]), shelf.answer("run", {"run": first["run"]})
+        case "episode":
+            e = first["episode"]
+            overview = shelf.answer("episode", {"e": e})
+            yield _address("episode", e=e), overview
+            yield _address("timeline", e=e), shelf.answer("timeline", {"e": e})
+            yield _address("judgements", e=e), shelf.answer("judgements", {"e": e})
+            for branch in overview["branches"]:
+                name = branch["name"]
+                yield _address("opening", branch=name, e=e), shelf.answer("opening", {"e": e, "branch": name})
+            for start in range(1, overview["steps"] + 1, WINDOW):
+                query = {"count": str(WINDOW), "e": e, "from": str(start)}
+                yield _address("steps", **query), shelf.answer("steps", query)
+            for node in overview["nodes"]:
+                yield _address("node", e=e, id=str(node["id"])), shelf.answer("node", {"e": e, "id": str(node["id"])})
+
+
+def _address(path: str, **query: str) -> str:
+    """As the page writes it: members sorted, nothing encoded."""
+    return f"{path}?{'&'.join(f'{name}={value}' for name, value in sorted(query.items()))}"
+
+
+def _images(shelf: LibraryShelf, first: Mapping[str, Any], answers: Any) -> Iterator[tuple[str, str]]:
+    for name in sorted(set(_blobs(answers))):
+        try:
+            data = shelf.blob(first.get("episode", ""), name)
+        except NotThere:
+            continue
+        if kind := image_type(data):
+            yield name, f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _blobs(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if value.get("kind") == "image" and isinstance(value.get("blob"), str):
+            yield value["blob"]
+        for inner in value.values():
+            yield from _blobs(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _blobs(inner)
+
+
+def _page(data: Mapping[str, Any]) -> str:
+    """The modules become one script, allowed by its hash; the data is no script, and cannot end its element."""
+    modules = "\n".join(_plain(static(name).decode()) for name in reversed(MODULES))
+    script = f'"use strict";\n(() => {{\n{modules}\n}})();\n'
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    style = static("viewer.css").decode()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    embedded = json.dumps(data, allow_nan=False, default=str).replace("<", "\\u003c").replace("&", "\\u0026")
+    html = static("index.html").decode()
+    html = html.replace('<link rel="stylesheet" href="/static/viewer.css">', f"<style>{style}</style>")
+    html = html.replace(
+        '<script type="module" src="/static/main.js"></script>',
+        f'<script type="application/json" id="embedded">{embedded}</script>\n<script>{script}</script>',
+    )
+    return html.replace("<head>", f'<head>\n<meta http-equiv="Content-Security-Policy" content="{policy}">', 1)
+
+
+def _plain(module: str) -> str:
+    """A module as part of one script: its names are everybody's, so that it imports and exports nothing."""
+    module = re.sub(r"^import [^;]*;\n", "", module, flags=re.MULTILINE)
+    return re.sub(r"^export ", "", module, flags=re.MULTILINE)

@@ -1,0 +1,256 @@
+// An episode: its steps, its search tree, its judge, and what it was.
+
+import { count, h, plural, replace, score, seconds, usd } from "./dom.js";
+import { alone, forget, get, getOnce } from "./source.js";
+import { timeline } from "./charts.js";
+import { VirtualList } from "./list.js";
+import { conversation, raw, stepCard } from "./step.js";
+import { block } from "./text.js";
+import { treeView } from "./tree.js";
+
+const WINDOW = 100;
+
+const HELP = [["j / k", "next, previous step"], ["n / p", "next, previous hit of the search (or error)"], ["/", "search"], ["g / G", "first, last step"],
+  ["t", "tree of a search"], ["d", "light or dark"], ["Esc", "close"], ["?", "this"]];
+
+/** Shows the episode in `root`; returns what a key does, and how to leave. */
+export async function episodeView(root, episode, top) {
+  let overview = await get("episode", { e: episode });
+  let numbers = [];
+  let hits = [];
+  const filters = { branch: "", errors: false, text: "" };
+  const live = () => overview.result === null && episode !== "-" && !alone;
+
+  // --- the frame ---
+  const head = h("div", { class: "episode-head" });
+  const bar = h("div", { class: "bar" });
+  const scroller = h("div", { class: "steps", tabIndex: -1 });
+  const main = h("div", { class: "stage" });
+  const dialog = h("dialog", { class: "sheet" });
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  replace(root, head, main, dialog);
+
+  const windows = new Map();
+  const windowOf = (number) => 1 + Math.floor((number - 1) / WINDOW) * WINDOW;
+  const load = (start) => {
+    if (!windows.has(start)) {
+      const asked = getOnce("steps", { e: episode, from: String(start), count: String(WINDOW) });
+      windows.set(start, { asked, steps: null });
+      asked.then((steps) => { windows.get(start).steps = steps; }, () => windows.delete(start));
+    }
+    return windows.get(start);
+  };
+  const actions = {
+    live,
+    conversation: async (step) => sheet(`What the call of step ${step.number} sent`, async () =>
+      conversation(await get("conversation", { e: episode, n: String(step.number) }), episode, step.number)),
+    raw: async (step) => sheet(`Step ${step.number} in the log`, async () => raw(await get("raw", { e: episode, n: String(step.number) }))),
+  };
+  const list = new VirtualList(scroller, (number) => {
+    const found = load(windowOf(number));
+    const box = h("div", { class: "item" });
+    const put = (steps) => {
+      const step = steps[number - windowOf(number)];
+      replace(box, step ? stepCard(step, episode, actions) : h("article", { class: "step empty" }, `#${number}`));
+      box.classList.toggle("hit", hits.includes(number));
+      box.classList.toggle("current", current === number);
+    };
+    if (found.steps) put(found.steps);
+    else {
+      replace(box, h("article", { class: "step empty" }, `#${number} …`));
+      found.asked.then(put, (error) => replace(box, h("article", { class: "step empty bad" }, error.message)));
+    }
+    return box;
+  });
+
+  let current = null;
+  const goTo = (number, { quiet = false } = {}) => {
+    if (tab !== "steps") show("steps");
+    if (!numbers.includes(number)) {
+      filters.branch = "";
+      filters.errors = false;
+      refilter();
+    }
+    const index = numbers.indexOf(number);
+    if (index < 0) return;
+    current = number;
+    list.scrollTo(index);
+    for (const element of scroller.querySelectorAll(".item")) element.classList.toggle("current", numbers[Number(element.dataset.index)] === number);
+    if (!quiet) history.replaceState(null, "", `#step=${number}`);
+  };
+
+  // --- filters ---
+  let columns = null;
+  const matching = () => {
+    const all = Array.from({ length: overview.steps }, (_, i) => i + 1);
+    if (!columns || (!filters.branch && !filters.errors)) return all;
+    return all.filter((n) => (!filters.branch || columns.branch[n - 1] === filters.branch) && (!filters.errors || columns.errors[n - 1] > 0));
+  };
+  const refilter = () => {
+    numbers = matching();
+    list.show(numbers);
+    const said = numbers.length === overview.steps ? plural(overview.steps, "step") : `${numbers.length.toLocaleString("en")} of ${plural(overview.steps, "step")}`;
+    shownCount.textContent = hits.length ? `${said}, ${plural(hits.length, "hit")}` : said;
+    branches.value = filters.branch;
+    errors.checked = filters.errors;
+  };
+  const shownCount = h("span", { class: "soft" });
+  const search = h("input", { type: "search", placeholder: "Search  /", "aria-label": "search" });
+  const runSearch = async () => {
+    filters.text = search.value.trim();
+    hits = [];
+    if (filters.text) {
+      try {
+        hits = alone ? await searchHere(filters.text) : await get("search", { e: episode, q: filters.text });
+      } catch (error) {
+        shownCount.textContent = error.message;
+        return;
+      }
+    }
+    refilter();
+    if (hits.length) goTo(hits[0]);
+  };
+  const searchHere = async (text) => {
+    const wanted = text.toLowerCase();
+    const found = [];
+    for (let start = 1; start <= overview.steps; start += WINDOW) {
+      for (const step of await load(start).asked) if (JSON.stringify(step).toLowerCase().includes(wanted)) found.push(step.number);
+    }
+    return found;
+  };
+  search.addEventListener("change", runSearch);
+  const branches = h("select", { "aria-label": "branch", onchange: () => { filters.branch = branches.value; refilter(); } });
+  const errors = h("input", { type: "checkbox", onchange: () => { filters.errors = errors.checked; refilter(); } });
+
+  // --- parts ---
+  let tab = "";
+  const tabs = () => [["steps", `Steps`], overview.nodes.length ? ["tree", "Tree"] : null, overview.judged ? ["judge", "Judge"] : null, ["about", "About"]].filter(Boolean);
+  const tabBar = h("nav", { class: "tabs" });
+  const drawTabs = () => replace(tabBar, tabs().map(([name, title]) => h("button", { class: name === tab ? "on" : "", onclick: () => show(name) }, title)));
+  const show = (name) => {
+    tab = name;
+    drawTabs();
+    bar.hidden = name !== "steps";
+    if (name === "steps") replace(main, bar, scroller);
+    else if (name === "tree") replace(main, h("div", { class: "scroll" }, treeView(overview, episode, goTo)));
+    else if (name === "judge") replace(main, h("div", { class: "scroll narrow" }, "…")), judge(main.firstChild);
+    else replace(main, h("div", { class: "scroll narrow" }, about()));
+    if (name === "steps") list.draw();
+  };
+  const judge = async (box) => {
+    const steps = await get("judgements", { e: episode });
+    replace(box, steps.map((step) => stepCard(step, episode, actions)));
+  };
+  const about = () => {
+    const { header, result } = overview;
+    const { packages, ...rest } = header;
+    return [
+      result ? [h("h2", {}, "Result"), block(JSON.stringify(result, null, 1))] : null,
+      h("h2", {}, "Header"), block(JSON.stringify(rest, null, 1)),
+      packages ? [h("h2", {}, "Packages"), block(JSON.stringify(packages, null, 1))] : null,
+    ];
+  };
+  const sheet = async (title, contents) => {
+    const body = h("div", {}, "…");
+    replace(dialog, h("header", {}, h("h2", {}, title), h("button", { onclick: () => dialog.close() }, "close")), body);
+    dialog.showModal();
+    try {
+      replace(body, await contents());
+    } catch (error) {
+      replace(body, h("p", { class: "bad" }, error.message));
+    }
+  };
+
+  const drawHead = () => {
+    const { header, result } = overview;
+    const e = header.episode;
+    const sum = (name) => (columns ? columns[name].reduce((all, value) => all + (value ?? 0), 0) : null);
+    const priced = columns ? (columns.cost_usd.every((value, i) => value !== null || columns.ended[i] === null) ? sum("cost_usd") : null) : undefined;
+    const outcome = result ? result.outcome : live() ? "live" : header.imported?.outcome || "";
+    const value = result?.score ? result.score.value : header.imported?.score;
+    replace(head,
+      h("div", { class: "title" },
+        top,
+        h("h1", {}, e.task),
+        h("span", { class: "soft" }, `${e.agent} · ${e.benchmark} · epoch ${e.epoch}`),
+        header.fork ? h("span", { class: "pill", title: header.fork.trajectory }, `fork of ${header.fork.episode.agent} after step ${header.fork.at}`) : null,
+        header.imported ? h("span", { class: "pill" }, `from ${header.imported.format}`) : null),
+      h("div", { class: "facts" },
+        outcome ? h("span", { class: `pill ${outcome}` }, outcome) : null,
+        value !== null && value !== undefined ? h("span", { class: "fact" }, h("b", {}, score(value)), " score") : null,
+        (result?.score?.flags ?? []).map((flag) => h("span", { class: "pill bad" }, flag)),
+        h("span", { class: "fact" }, h("b", {}, overview.steps.toLocaleString("en")), overview.steps === 1 ? " step" : " steps"),
+        columns ? h("span", { class: "fact" }, h("b", {}, count(sum("input") + sum("output"))), " tokens") : null,
+        priced !== undefined ? h("span", { class: "fact" }, h("b", {}, usd(priced))) : null,
+        h("span", { class: "fact" }, h("b", {}, seconds(overview.ended_at))),
+        result?.score?.explanation ? h("span", { class: "soft explained", title: result.score.explanation }, result.score.explanation) : null),
+      tabBar);
+  };
+  const drawBar = () => {
+    replace(branches, h("option", { value: "" }, "all branches"), overview.branches.map((b) => h("option", { value: b.name }, `${b.name} (${b.steps})`)));
+    replace(bar, h("div", { class: "controls" }, search, overview.branches.length > 1 ? branches : null, h("label", {}, errors, " with errors"), shownCount),
+      columns && overview.steps > 1 ? timeline(columns, goTo) : null);
+  };
+
+  // --- the order in which it comes into sight ---
+  drawHead();
+  drawBar();
+  show("steps");
+  refilter();
+  const asked = /#step=(\d+)/.exec(location.hash);
+  if (asked) goTo(Number(asked[1]), { quiet: true });
+  getOnce("timeline", { e: episode }).then((found) => {
+    columns = found;
+    drawHead();
+    drawTabs();
+    drawBar();
+  });
+
+  let left = false;
+  const follow = async () => {
+    while (!left && live()) {
+      try {
+        const news = await get("news", { e: episode, after: String(overview.events) });
+        if (left) return;
+        if (news.events === overview.events && !news.ended) continue;
+        forget("steps", "timeline");
+        for (const start of [...windows.keys()]) if (start + WINDOW > overview.steps - 1) windows.delete(start);
+        const stick = list.atEnd;
+        overview = await get("episode", { e: episode });
+        columns = await get("timeline", { e: episode });
+        drawHead();
+        drawTabs();
+        drawBar();
+        numbers = matching();
+        list.show(numbers);
+        shownCount.textContent = plural(overview.steps, "step");
+        if (stick && numbers.length) list.scrollTo(numbers.length - 1);
+      } catch {
+        await new Promise((again) => setTimeout(again, 2000));
+      }
+    }
+  };
+  follow();
+
+  const onHash = () => {
+    const step = /#step=(\d+)/.exec(location.hash);
+    if (step) goTo(Number(step[1]), { quiet: true });
+  };
+  window.addEventListener("hashchange", onHash);
+
+  const near = () => (current !== null && numbers.includes(current) ? numbers.indexOf(current) : list.first);
+  const move = (by) => goTo(numbers[Math.max(0, Math.min(numbers.length - 1, near() + by))]);
+  const jump = (by) => {
+    const stops = hits.length ? hits : columns ? numbers.filter((n) => columns.errors[n - 1] > 0) : [];
+    const here = numbers[near()] ?? 0;
+    const next = by > 0 ? stops.find((n) => n > here) : [...stops].reverse().find((n) => n < here);
+    if (next !== undefined) goTo(next);
+  };
+  const keys = {
+    j: () => move(1), k: () => move(-1), n: () => jump(1), p: () => jump(-1), g: () => goTo(numbers[0]), G: () => goTo(numbers.at(-1)),
+    "/": () => { show("steps"); search.focus(); search.select(); },
+    t: () => overview.nodes.length && show(tab === "tree" ? "steps" : "tree"),
+    "?": () => sheet("Keys", async () => h("dl", { class: "keys" }, HELP.map(([key, what]) => [h("dt", {}, key), h("dd", {}, what)]))),
+  };
+  return { keys, leave: () => { left = true; window.removeEventListener("hashchange", onHash); } };
+}

@@ -1,0 +1,135 @@
+// A list of which only what is in sight is in the document, so that ten thousand steps scroll like ten.
+
+const OVERSCAN = 900;
+
+export class VirtualList {
+  /** `render(item)` makes an element for an item; its height is guessed first and measured when it is in sight. */
+  constructor(scroller, render, guess = 180) {
+    this.scroller = scroller;
+    this.render = render;
+    this.guess = guess;
+    this.body = document.createElement("div");
+    this.body.className = "virtual";
+    scroller.append(this.body);
+    this.items = [];
+    this.heights = new Map();
+    this.offsets = [0];
+    this.inSight = new Map();
+    this.measured = new ResizeObserver((entries) => this.#measure(entries));
+    this.pending = false;
+    scroller.addEventListener("scroll", () => this.draw(), { passive: true });
+    new ResizeObserver(() => this.draw()).observe(scroller);
+  }
+
+  show(items) {
+    for (const element of this.inSight.values()) this.#drop(element);
+    this.inSight.clear();
+    this.items = items;
+    this.#place(0);
+    this.draw();
+  }
+
+  /** More items at the end. */
+  extend(items) {
+    const from = this.items.length;
+    this.items = items;
+    this.#place(from);
+    this.draw();
+  }
+
+  get atEnd() {
+    return this.scroller.scrollTop + this.scroller.clientHeight > this.scroller.scrollHeight - 60;
+  }
+
+  /** The index of the first item that is in sight. */
+  get first() {
+    return this.#find(this.scroller.scrollTop + 1);
+  }
+
+  /** Bring an item to the top. Heights that were guessed are corrected as they come into sight. */
+  scrollTo(index) {
+    if (index < 0 || index >= this.items.length) return;
+    this.target = index;
+    this.scroller.scrollTop = this.offsets[index];
+    this.draw();
+    requestAnimationFrame(() => {
+      if (this.target === index) this.scroller.scrollTop = this.offsets[index];
+      this.target = null;
+    });
+  }
+
+  element(index) {
+    return this.inSight.get(index);
+  }
+
+  draw() {
+    const top = this.scroller.scrollTop - OVERSCAN;
+    const end = this.scroller.scrollTop + this.scroller.clientHeight + OVERSCAN;
+    const from = this.#find(Math.max(0, top));
+    let to = from;
+    while (to < this.items.length && this.offsets[to] < end) to++;
+    for (const [index, element] of this.inSight) {
+      if (index < from || index >= to) {
+        this.#drop(element);
+        this.inSight.delete(index);
+      }
+    }
+    for (let index = from; index < to; index++) {
+      let element = this.inSight.get(index);
+      if (!element) {
+        element = this.render(this.items[index]);
+        element.dataset.index = index;
+        this.inSight.set(index, element);
+        this.body.append(element);
+        this.measured.observe(element);
+      }
+      element.style.transform = `translateY(${this.offsets[index]}px)`;
+    }
+    this.body.style.height = `${this.offsets[this.items.length]}px`;
+  }
+
+  #measure(entries) {
+    let from = Infinity;
+    let shift = 0;
+    for (const { target } of entries) {
+      const index = Number(target.dataset.index);
+      const height = target.offsetHeight;
+      const key = this.items[index];
+      const before = this.heights.get(key) ?? this.guess;
+      if (!height || before === height || this.inSight.get(index) !== target) continue;
+      this.heights.set(key, height);
+      if (this.offsets[index] < this.scroller.scrollTop && this.target === null) shift += height - before;
+      from = Math.min(from, index);
+    }
+    if (from === Infinity) return;
+    this.#place(from);
+    if (shift) this.scroller.scrollTop += shift;
+    if (this.target !== null && this.target !== undefined) this.scroller.scrollTop = this.offsets[this.target];
+    this.draw();
+  }
+
+  #place(from) {
+    this.offsets.length = this.items.length + 1;
+    for (let index = from; index < this.items.length; index++) {
+      this.offsets[index + 1] = this.offsets[index] + (this.heights.get(this.items[index]) ?? this.guess);
+    }
+  }
+
+  #find(offset) {
+    let low = 0;
+    let high = this.items.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.offsets[middle + 1] <= offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  #drop(element) {
+    this.measured.unobserve(element);
+    element.remove();
+  }
+
+  target = null;
+}

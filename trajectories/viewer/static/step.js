@@ -1,0 +1,161 @@
+// One step: what was sent first here, the reply, the calls and what came of them.
+
+import { count, h, plural, seconds, usd } from "./dom.js";
+import { imageOf } from "./source.js";
+import { ansi, block, copier, difference } from "./text.js";
+
+const COMMANDS = ["command", "cmd", "input"];
+const CODES = ["code", "script", "patch"];
+
+/** What is open in which step, so that it is so when the step comes into sight again. */
+const opened = new Map();
+
+function folding(key, title, contents, { open = false, kind = "" } = {}) {
+  const box = h("details", { class: `fold ${kind}`, open: opened.get(key) ?? open }, h("summary", {}, title));
+  const fillIn = () => box.open && box.children.length === 1 && box.append(contents());
+  box.addEventListener("toggle", () => {
+    opened.set(key, box.open);
+    fillIn();
+  });
+  fillIn();
+  return box;
+}
+
+const lengthOf = (text) => (typeof text === "object" && text !== null ? text.chars : text.length);
+const beginning = (text, length = 110) => {
+  const plain = (typeof text === "object" && text !== null ? text.clipped : text).trim();
+  const line = plain.split("\n", 1)[0];
+  return line.length > length || line.length < plain.length ? `${line.slice(0, length)} …` : line;
+};
+
+function part(part, episode, where, key) {
+  switch (part.kind) {
+    case "text":
+      return lengthOf(part.text) ? block(part.text, { kind: "prose", where }) : null;
+    case "reasoning":
+      return folding(key, [h("b", {}, "reasoning "), h("span", { class: "soft" }, lengthOf(part.text) ? beginning(part.text) : "(kept by the provider)")],
+        () => block(part.text, { kind: "prose thinking", where }), { kind: "reasoning" });
+    case "image":
+      return h("img", { class: "picture", src: imageOf(episode, part.blob), alt: "image", loading: "lazy" });
+    case "tool_result":
+      return h("div", {}, part.parts.map((inner, i) => (inner.kind === "text" ? block(inner.text, { render: ansi, where }) : partOf(inner, episode, where, `${key}/${i}`))));
+    case "tool_call":
+      return null; // shown with what came of it
+    default:
+      return h("p", { class: "soft" }, `${part.kind}${part.media_type ? ` (${part.media_type})` : ""}`);
+  }
+}
+const partOf = part;
+
+function message(said, episode, where, key, { open = false } = {}) {
+  const texts = said.parts.map((each) => (each.kind === "text" ? each.text : each.kind === "tool_result" ? each.parts.map((p) => p.text ?? "").join("\n") : `[${each.kind}]`));
+  const first = texts.find((text) => lengthOf(text)) ?? "";
+  return folding(key, [h("span", { class: `role ${said.role}` }, said.role), " ", h("span", { class: "soft" }, beginning(first))],
+    () => h("div", { class: "inside" }, said.parts.map((each, i) => part(each, episode, where, `${key}/${i}`))), { open, kind: "message" });
+}
+
+function argumentsOf(call, where) {
+  const left = { ...call.arguments };
+  const out = [];
+  const take = (names, render) => {
+    for (const name of names) {
+      if (typeof left[name] === "string" || left[name]?.clipped) {
+        out.push(render(left[name]));
+        delete left[name];
+      }
+    }
+  };
+  take(COMMANDS, (text) => block(text, { kind: "command", where }));
+  take(CODES, (text) => block(text, { kind: "python", where }));
+  if (typeof left.old_str === "string" && typeof left.new_str === "string") {
+    const lines = (text, mark) => (text ? text.split("\n").map((line) => mark + line) : []);
+    out.push(difference([...lines(left.old_str, "-"), ...lines(left.new_str, "+")].join("\n")));
+    delete left.old_str;
+    delete left.new_str;
+  }
+  const rest = Object.entries(left);
+  if (rest.length) {
+    out.unshift(h("dl", { class: "arguments" }, rest.map(([name, value]) => [
+      h("dt", {}, name),
+      h("dd", {}, typeof value === "string" && value.length < 200 && !value.includes("\n") ? value
+        : block(typeof value === "string" || value?.clipped ? value : JSON.stringify(value, null, 1), { where })),
+    ])));
+  }
+  if (call.malformed) out.push(h("p", { class: "bad" }, "not a JSON object:"), block(call.malformed, { where }));
+  return out;
+}
+
+const codeOf = (result) => result?.data?.exit_code;
+
+function change(diff, key) {
+  const title = [h("span", { class: `change ${diff.kind}` }, diff.kind), " ", h("code", {}, diff.path)];
+  if (!diff.diff) return h("p", { class: "file" }, title, " ", h("span", { class: "soft" }, diff.said));
+  return folding(key, title, () => difference(diff.diff), { kind: "file" });
+}
+
+export function act(each, episode, where, key) {
+  const { call, result } = each;
+  const code = codeOf(result);
+  const took = each.ended === null ? null : each.ended - each.began;
+  return h("section", { class: `act${result?.is_error ? " failed" : ""}` },
+    h("header", {},
+      h("b", { class: "tool" }, call.name),
+      code !== undefined && code !== null ? h("span", { class: code === 0 ? "pill" : "pill bad" }, `exit ${code}`) : null,
+      result?.is_error ? h("span", { class: "pill bad" }, "error") : null,
+      result === null ? h("span", { class: "pill warn" }, "cut off") : null,
+      each.handed_in !== null && each.handed_in !== undefined ? h("span", { class: "pill good" }, "handed in") : null,
+      h("span", { class: "soft" }, took === null ? "" : seconds(took))),
+    argumentsOf(call, where),
+    result ? h("div", { class: "result" }, result.parts.map((inner, i) =>
+      inner.kind === "text" ? (lengthOf(inner.text) ? block(inner.text, { render: ansi, kind: "output", where }) : h("p", { class: "soft" }, "(no output)"))
+        : part(inner, episode, where, `${key}/r${i}`))) : null,
+    each.changes.map((diff, i) => change(diff, `${key}/f${i}`)),
+    each.more_changes ? h("p", { class: "soft" }, `and ${plural(each.more_changes, "more file")}`) : null);
+}
+
+const usageOf = (usage) => {
+  const read = ["input", "cache_read", "cache_write", "cache_write_1h", "audio_input", "image_input"].reduce((sum, name) => sum + (usage[name] ?? 0), 0);
+  return `${count(read)} → ${count((usage.output ?? 0) + (usage.audio_output ?? 0))} tokens`;
+};
+
+/** The element of a step. `actions`: what its buttons do. */
+export function stepCard(step, episode, actions) {
+  const where = { e: episode, n: step.number };
+  const key = `${step.branch}:${step.kind}:${step.turn}`;
+  const reply = step.reply;
+  const told = new Set(step.acts.map((each) => each.call.id));
+  const undone = (reply?.parts ?? []).filter((each) => each.kind === "tool_call" && !told.has(each.id));
+  const given = step.given.filter((said) => said.role !== "assistant" && said.role !== "tool");
+  return h("article", { class: "step", tabIndex: -1, "data-step": step.number, "aria-label": `step ${step.number}` },
+    h("header", {},
+      h("a", { class: "number", href: `#step=${step.number}`, title: "link to this step" }, step.number ? `#${step.number}` : "judge"),
+      h("span", { class: "branch" }, step.branch, step.turn > 1 || step.branch === "main" ? ` · ${step.turn}` : ""),
+      h("span", { class: "soft" }, step.model + (step.role === "main" ? "" : ` as ${step.role}`)),
+      step.kind === "compact" ? h("span", { class: "pill" }, "compaction") : null,
+      reply && reply.stop_reason !== "stop" && reply.stop_reason !== "tool_calls" ? h("span", { class: "pill warn" }, reply.stop_reason) : null,
+      reply?.cached ? h("span", { class: "pill", title: "nobody paid for it again" }, "kept") : null,
+      step.cut_off ? h("span", { class: "pill warn" }, actions.live() ? "under way" : "cut off") : null,
+      h("span", { class: "spacer" }),
+      reply ? h("span", { class: "soft numbers" }, usageOf(reply.usage), " · ", usd(reply.cost_usd), " · ", seconds(reply.latency_s)) : null,
+      h("span", { class: "tools" },
+        step.number ? h("button", { onclick: () => actions.conversation(step), title: "everything that this call sent" }, "sent") : null,
+        step.number ? h("button", { onclick: () => actions.raw(step), title: "the events in the log" }, "raw") : null)),
+    given.map((said, i) => message(said, episode, where, `${key}/g${i}`)),
+    h("div", { class: "reply" },
+      reply ? reply.parts.map((each, i) => part(each, episode, where, `${key}/p${i}`)) : null,
+      step.overflow ? h("p", { class: "bad" }, step.overflow) : null,
+      (reply?.dropped ?? []).map((line) => h("p", { class: "soft" }, `left behind: ${line}`))),
+    step.acts.map((each, i) => act(each, episode, where, `${key}/a${i}`)),
+    undone.map((call) => h("section", { class: "act" }, h("header", {}, h("b", { class: "tool" }, call.name), h("span", { class: "pill" }, "not made")), argumentsOf(call, where))),
+    step.notes.filter((note) => note.kind !== "node").map((note, i) => folding(`${key}/n${i}`, [h("span", { class: "pill" }, note.kind)],
+      () => block(JSON.stringify(note.data, null, 1), {}), { kind: "note" })));
+}
+
+/** A conversation, message by message. */
+export const conversation = (messages, episode, n) =>
+  h("div", { class: "conversation" }, messages.map((said, i) => message(said, episode, { e: episode, n }, `sent/${n}/${i}`, { open: messages.length < 6 })));
+
+export const raw = (events) => {
+  const text = events.map((event) => JSON.stringify(event, null, 1)).join("\n\n");
+  return h("div", { class: "block" }, h("pre", { class: "code" }, text), copier(() => text));
+};

@@ -1,0 +1,121 @@
+// A tree search, drawn: who came from whom, what became of it, and which is best.
+
+import { h, plural, replace, s, seconds } from "./dom.js";
+import { metrics } from "./charts.js";
+import { getOnce } from "./source.js";
+import { ansi, block, difference } from "./text.js";
+
+const [ACROSS, DOWN] = [74, 84];
+
+function layout(nodes) {
+  const known = new Map(nodes.map((node) => [node.id, { node, children: [], depth: 0, x: 0 }]));
+  const roots = [];
+  for (const place of known.values()) {
+    const parent = known.get(place.node.parent);
+    if (parent && parent !== place) parent.children.push(place);
+    else roots.push(place);
+  }
+  let next = 0;
+  const seen = new Set();
+  const walk = (start) => { // without recursion: a search may be deep
+    const stack = [[start, 0, false]];
+    while (stack.length) {
+      const [place, depth, done] = stack.pop();
+      if (done) {
+        const xs = place.children.map((child) => child.x);
+        place.x = xs.length ? (Math.min(...xs) + Math.max(...xs)) / 2 : next++;
+        continue;
+      }
+      if (seen.has(place)) continue;
+      seen.add(place);
+      place.depth = depth;
+      stack.push([place, depth, true]);
+      for (const child of [...place.children].reverse()) stack.push([child, depth + 1, false]);
+    }
+  };
+  roots.forEach(walk);
+  return [...known.values()].filter((place) => seen.has(place));
+}
+
+/** Nodes on the way to the best one. */
+function bestPath(nodes) {
+  const known = new Map(nodes.map((node) => [node.id, node]));
+  let node = nodes.filter((each) => each.best).at(-1);
+  const path = new Set();
+  while (node && !path.has(node.id)) {
+    path.add(node.id);
+    node = known.get(node.parent);
+  }
+  return path;
+}
+
+export function treeView(overview, episode, goTo) {
+  const nodes = overview.nodes;
+  const details = h("aside", { class: "node-details" }, h("p", { class: "soft" }, "Click a node for its plan, code and output."));
+  let picked = null;
+  const pick = async (id) => {
+    picked = id;
+    for (const mark of drawing.querySelectorAll(".node")) mark.classList.toggle("picked", Number(mark.dataset.id) === id);
+    replace(details, h("p", { class: "soft" }, "…"));
+    try {
+      const node = await getOnce("node", { e: episode, id: String(id) });
+      if (picked === id) replace(details, nodeDetails(node, episode, goTo));
+    } catch (error) {
+      replace(details, h("p", { class: "bad" }, error.message));
+    }
+  };
+  const drawing = draw(nodes, pick);
+  const best = nodes.filter((node) => node.best).at(-1);
+  if (best) pick(best.id);
+  const chart = metrics(nodes, pick);
+  return h("div", { class: "tree-view" },
+    h("div", { class: "tree-side" },
+      h("div", { class: "legend" },
+        ["draft", "improve", "debug", "crossover"].filter((stage) => nodes.some((node) => node.stage === stage)).map((stage) => h("span", {}, h("i", { class: `stage ${stage}` }), stage)),
+        h("span", {}, h("i", { class: "stage buggy" }), "failed"), h("span", {}, h("i", { class: "stage best" }), "way to the best")),
+      h("div", { class: "panel tree-scroll" }, drawing),
+      chart ? h("div", { class: "panel" }, chart) : null),
+    details);
+}
+
+function draw(nodes, pick) {
+  const places = layout(nodes);
+  const path = bestPath(nodes);
+  const wide = (Math.max(0, ...places.map((place) => place.x)) + 1) * ACROSS + 20;
+  const tall = (Math.max(0, ...places.map((place) => place.depth)) + 1) * DOWN + 10;
+  const [x, y] = [(place) => place.x * ACROSS + 46, (place) => place.depth * DOWN + 34];
+  const values = nodes.map((node) => node.metric).filter((value) => typeof value === "number" && Number.isFinite(value));
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const lower = nodes.some((node) => node.lower_is_better === true);
+  const good = (value) => (high === low ? 1 : lower ? (high - value) / (high - low) : (value - low) / (high - low));
+  return s("svg", { width: wide, height: tall, viewBox: `0 0 ${wide} ${tall}`, role: "group", "aria-label": `tree of ${plural(nodes.length, "node")}` },
+    places.flatMap((place) => place.children.map((child) => s("path", {
+      class: path.has(child.node.id) && path.has(place.node.id) ? "edge best" : "edge",
+      d: `M${x(place)},${y(place)} C${x(place)},${y(place) + DOWN / 2} ${x(child)},${y(child) - DOWN / 2} ${x(child)},${y(child)}` }))),
+    places.map((place) => {
+      const { node } = place;
+      const number = typeof node.metric === "number" && Number.isFinite(node.metric);
+      return s("g", { class: `node ${node.stage}${node.is_buggy ? " buggy" : ""}${path.has(node.id) ? " on-path" : ""}`, "data-id": node.id, tabindex: 0,
+        role: "button", "aria-label": `node ${node.id}, ${node.stage}`, transform: `translate(${x(place)},${y(place)})`, onclick: () => pick(node.id),
+        onkeydown: (event) => event.key === "Enter" && pick(node.id) },
+      s("circle", { r: 17, "fill-opacity": number && !node.is_buggy ? 0.2 + 0.8 * good(node.metric) : 1 }),
+      s("text", { class: "id", "text-anchor": "middle", y: 4 }, node.id),
+      s("text", { class: "metric", "text-anchor": "middle", y: 32 }, number ? Number(node.metric.toPrecision(4)) : node.is_buggy ? "failed" : ""),
+      s("title", {}, `${node.stage} ${node.id}: ${node.is_buggy ? "failed" : node.metric}`));
+    }));
+}
+
+function nodeDetails(node, episode, goTo) {
+  const where = null;
+  const facts = [node.stage, node.is_buggy ? "failed" : `metric ${node.metric}`, node.exec_time_s === null || node.exec_time_s === undefined ? null : `ran ${seconds(node.exec_time_s)}`];
+  return [
+    h("h2", {}, `Node ${node.id}`, node.best ? h("span", { class: "pill good" }, "best when it was made") : null),
+    h("p", { class: "soft" }, facts.filter(Boolean).join(" · "), node.parent === null || node.parent === undefined ? "" : ` · from node ${node.parent}`),
+    node.steps.length ? h("p", {}, node.steps.map((number) => h("button", { class: "link", onclick: () => goTo(number) }, `step ${number}`))) : null,
+    node.plan ? [h("h3", {}, "Plan"), block(node.plan, { kind: "prose", where })] : null,
+    node.analysis ? [h("h3", {}, "Analysis"), block(node.analysis, { kind: "prose", where })] : null,
+    node.diff ? [h("h3", {}, `Changes to node ${node.parent}`), typeof node.diff === "string" ? difference(node.diff) : block(node.diff)] : null,
+    node.code ? [h("h3", {}, "Code"), block(node.code, { kind: "python", where })] : null,
+    node.output ? [h("h3", {}, "Output"), block(node.output, { render: ansi, kind: "output", where })] : null,
+  ];
+}
