@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
+from trellis.runs import text
 from trellis.runs.errors import UsageError
-from trellis.runs.finding import find_trajectory
+from trellis.runs.finding import open_trajectory
 from trellis.runs.flags import runs_dir
 from trellis.runs.folder import find
 from trellis.runs.library import RunLibrary
-from trellis.trajectories.viewer.page import write_page
-from trellis.trajectories.viewer.server import Viewer
+from trellis.trajectories.viewer.page import MOST_BYTES, write_page
+from trellis.trajectories.viewer.server import NotThere, Viewer
 from trellis.trajectories.viewer.shelf import LibraryShelf
 
 
@@ -29,15 +30,9 @@ def view(what: str | None, port: int, open_: bool, html: Path | None, runs_dir: 
     Without an argument all runs are listed. The address that is printed is for this user on this machine alone; Ctrl-C
     ends it.
     """
-    library = _library(what, runs_dir)
-    shelf = LibraryShelf(library)
+    shelf = LibraryShelf(_library(what, runs_dir))
     if html is not None:
-        try:
-            size = write_page(shelf, html)
-        except OSError as error:
-            raise UsageError(f"--html {html}: {error.strerror}") from None
-        click.echo(f"wrote {html} ({size / 1e6:.1f} MB)")
-        return 0
+        return _write(shelf, html)
     try:
         viewer = Viewer(shelf, port)
     except OSError as error:
@@ -55,10 +50,29 @@ def view(what: str | None, port: int, open_: bool, html: Path | None, runs_dir: 
     return 0
 
 
+def _write(shelf: LibraryShelf, target: Path) -> int:
+    try:
+        page = write_page(shelf, target)
+    except NotThere as error:
+        raise UsageError(text.line(str(error), 300)) from None
+    except OSError as error:
+        raise UsageError(f"--html {target}: {error.strerror}") from None
+    finally:
+        shelf.close()
+    click.echo(f"wrote {target} ({page.size / 1e6:.1f} MB)")
+    if page.left_out:
+        click.echo(
+            f"{page.left_out} parts were left out, as a page holds {MOST_BYTES >> 20} MB: trellis view shows all of it",
+            err=True,
+        )
+    return 0
+
+
 def _library(what: str | None, runs_dir: Path) -> RunLibrary:
     if what is None:
         return RunLibrary(runs_dir)
     try:
         return RunLibrary(runs_dir, run=find(what, runs_dir))
     except UsageError:
-        return RunLibrary(runs_dir, log=find_trajectory(what, runs_dir))
+        with open_trajectory(what, runs_dir) as trajectory:  # so that what cannot be read is told at once
+            return RunLibrary(runs_dir, log=trajectory.path)

@@ -18,7 +18,7 @@ from trellis.runs import results
 from trellis.runs.errors import UsageError
 from trellis.runs.experiment import Experiment
 from trellis.runs.results import Key, Result
-from trellis.trajectories.disk import replacing, sync
+from trellis.trajectories.disk import is_held, replacing, sync
 from trellis.trajectories.durability import Storage
 from trellis.trajectories.log import StorageFault
 
@@ -135,17 +135,7 @@ class RunFolder:
 
     def busy(self) -> bool:
         """Does a process work on the run?"""
-        try:
-            fd = os.open(self.path / "run.lock", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return is_held(self.path / "run.lock")
 
 
 def find(text: str, runs_dir: Path) -> RunFolder:

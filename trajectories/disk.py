@@ -63,6 +63,21 @@ def hold(path: Path, *, create: bool = False) -> int:
         os.close(fd)  # it was replaced while this process waited for it
 
 
+def is_held(path: Path) -> bool:
+    """Does a process hold it just now?"""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Write a file that then stands at `path`, on stable storage: a crash leaves this one or the one before."""

@@ -210,6 +210,10 @@ class Trajectory:
 
     def conversation(self, step: Step) -> list[Message]:
         """Everything that the call of this step sent."""
+        return [self.message(name) for name in self.sent(step)]
+
+    def sent(self, step: Step) -> list[str]:
+        """The names of the messages that the call of this step sent."""
         begun = self.file.event(step.seq)
         parts: list[list[str]] = []
         keep = None
@@ -220,7 +224,7 @@ class Trajectory:
             if begun["after"] is None or not keep:
                 break
             begun = self.file.event(begun["after"])
-        return [self.message(name) for names in reversed(parts) for name in names]
+        return [name for names in reversed(parts) for name in names]
 
     def message(self, name: str) -> Message:
         """A message by its hash. Raises KeyError: it is not in the log."""

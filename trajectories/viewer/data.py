@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from difflib import unified_diff
+from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from trellis.models.messages import Message, message_to_json, part_to_json
 from trellis.models.model import Usage
-from trellis.trajectories.files import FileDiff, Files
+from trellis.trajectories.files import FileDiff, Files, text_diff
+from trellis.trajectories.log import LogError
 from trellis.trajectories.recorded import ASKS, GRADER, unpack
 from trellis.trajectories.trajectory import Act, Note, Step, Trajectory
+from trellis.trajectories.viewer.documents import CLIP, clipped, is_number, loose, shortened, text_at, texts
 
-CLIP = 20_000
-"""Characters of a text that come with a step; the rest is sent when it is asked for."""
-MOST_LINES = 2000
-"""Of a difference between two nodes' codes."""
 MOST_CHANGES = 200
 """Files of a call whose differences come with it."""
+MOST_EVENTS = 1000
+"""Events of a step that are shown as they are in the log: other branches may write many meanwhile."""
+MOST_SENT = 500
+"""Messages of a conversation that are sent: the last ones."""
+_DRAWN = ("id", "parent", "branch", "stage", "is_buggy", "metric", "lower_is_better", "exec_time_s", "best", "plan")
+"""What is told of each node of a search; the rest comes when one is asked for."""
+
+
+_PLACE = ("seq", "at", "branch", "kind")
+_UNSAID = ("branch", "kind", "hash", "request")
 
 
 class EpisodeData:
@@ -28,13 +36,17 @@ class EpisodeData:
     def __init__(self, trajectory: Trajectory) -> None:
         self.trajectory = trajectory
         self._files = Files(trajectory)
+        self._rows: dict[int, tuple[Any, ...]] = {}
+        """Of steps to which nothing is added any more."""
 
     def overview(self) -> dict[str, Any]:
         """What it was, and how much of it there is."""
         trajectory = self.trajectory
-        header = trajectory.header
+        header = {name: value for name, value in trajectory.header.items() if name not in _PLACE}
+        if not isinstance(header.get("episode"), Mapping):
+            header["episode"] = {"benchmark": "", "task": trajectory.path.name, "agent": "", "epoch": ""}
         return {
-            "header": {name: value for name, value in header.items() if name not in ("seq", "at", "branch", "kind")},
+            "header": shortened(header, CLIP),
             "steps": len(trajectory),
             "judged": trajectory.judged,
             "events": len(trajectory.file),
@@ -44,25 +56,31 @@ class EpisodeData:
                 for b in trajectory.branches.values()
                 if b.name != GRADER
             ],
-            "nodes": [{"seq": note.seq, "at": note.at, **note.data} for note in trajectory.notes("node")],
+            "nodes": [
+                {"seq": note.seq, "at": note.at} | shortened({n: note.data[n] for n in _DRAWN if n in note.data})
+                for note in trajectory.notes("node")
+            ],
         }
 
     def timeline(self) -> dict[str, list[Any]]:
-        """A column for each number of a step; what has no reply has None there."""
+        """A column for each number of a step; what has no reply, or cannot be read, has None there."""
         rows = [self._row(number) for number in range(1, len(self.trajectory) + 1)]
         names = ("branch", "began", "ended", "input", "output", "cost_usd", "acts", "errors")
         return {name: [row[index] for row in rows] for index, name in enumerate(names)}
 
     def steps(self, first: int, count: int) -> list[dict[str, Any]]:
-        """The documents of `count` steps from number `first`; texts are clipped (see `clipped`)."""
+        """The documents of `count` steps from number `first`; texts are clipped (see documents.py). In the place of one
+        that cannot be read is `{"number", "damaged": why}`."""
         last = min(len(self.trajectory), first + count - 1)
-        return [clipped(self.step(number)) for number in range(max(1, first), last + 1)]
+        return [self._readable(number) for number in range(max(1, first), last + 1)]
 
     def judgements(self) -> list[dict[str, Any]]:
-        return [clipped(self._document(step)) for step in self.trajectory.judgements()]
+        return [
+            clipped(self._document(step), ("judge", index)) for index, step in enumerate(self.trajectory.judgements())
+        ]
 
     def step(self, number: int) -> dict[str, Any]:
-        """Raises IndexError: there is no such step."""
+        """With whole texts. Raises IndexError: there is no such step."""
         return self._document(self.trajectory.step(number))
 
     def opening(self, branch: str) -> list[dict[str, Any]]:
@@ -70,30 +88,47 @@ class EpisodeData:
         trajectory = self.trajectory
         seqs = trajectory.branches[branch].opening
         acts = [seq for seq in seqs if trajectory.file.entries[seq].kind == "act.begun"]
-        return [clipped(self._act(trajectory.act(seq))) for seq in acts]
+        return [clipped(self._act(trajectory.act(seq)), ("act", seq)) for seq in acts]
 
-    def conversation(self, number: int) -> list[dict[str, Any]]:
-        """Everything that the call of a step sent. Raises IndexError."""
-        step = self.trajectory.step(number)
-        return [clipped(_message(message)) for message in self.trajectory.conversation(step)]
+    def conversation(self, number: int) -> dict[str, Any]:
+        """What the call of a step sent: the last messages, and how many stand before them. Raises IndexError."""
+        trajectory = self.trajectory
+        names = trajectory.sent(trajectory.step(number))
+        last = names[-MOST_SENT:]
+        return {
+            "before": len(names) - len(last),
+            "messages": [clipped(_message(trajectory.message(name)), ("message", name)) for name in last],
+        }
 
-    def events(self, number: int) -> list[Mapping[str, Any]]:
+    def events(self, number: int) -> list[Any]:
         """The events of a step as they are in the log. Raises IndexError."""
         step = self.trajectory.step(number)
-        return list(self.trajectory.file.events(range(step.seq, self.trajectory.last_event(step) + 1)))
+        seqs = range(step.seq, min(self.trajectory.last_event(step) + 1, step.seq + MOST_EVENTS))
+        return [shortened(loose(event), CLIP) for event in self.trajectory.file.events(seqs)]
 
-    def node(self, id: int) -> dict[str, Any]:
-        """A node of a tree search: its code and output, which are in its branch. Raises KeyError: there is none."""
-        notes = {note.data.get("id"): note for note in self.trajectory.notes("node")}
-        note = notes[id]
-        parent = notes.get(note.data.get("parent"))
-        code, output = self._script(note)
-        before = self._script(parent)[0] if parent else ""
-        diff = (
-            list(unified_diff(before.splitlines(), code.splitlines(), "parent", "node", lineterm="")) if before else []
-        )
-        return {**note.data, "code": code, "output": output, "diff": "\n".join(diff[:MOST_LINES]),
-                "steps": self._steps_of(note)}  # fmt: skip
+    def node(self, id: str) -> dict[str, Any]:
+        """A node of a tree search: its code and output, which are in its branch; texts are clipped. Raises KeyError."""
+        return dict(clipped(self._node(id), ("node", id)))
+
+    def text(self, at: str) -> str:
+        """The whole of a text that was clipped. Raises KeyError, IndexError."""
+        kind, key, *place = at.split("/") if at.count("/") > 1 else ("", "")
+        whole: Any = None
+        if kind == "message":
+            whole = _message(self.trajectory.message(key))
+        elif kind == "node":
+            whole = self._node(key.replace("~1", "/").replace("~0", "~"))
+        elif key.isascii() and key.isdecimal() and len(key) < 10:
+            match kind:
+                case "step":
+                    whole = self.step(int(key))
+                case "judge":
+                    whole = next(
+                        (self._document(s) for s in islice(self.trajectory.judgements(), int(key), None)), None
+                    )
+                case "act" if int(key) in self.trajectory.branches[self.trajectory.file.entries[int(key)].branch].acts:
+                    whole = self._act(self.trajectory.act(int(key)))
+        return text_at(whole, place)
 
     def search(self, text: str, most: int) -> list[int]:
         """Numbers of the first steps that hold the text, in whatever case: in what was sent first there, in the reply,
@@ -102,7 +137,7 @@ class EpisodeData:
         trajectory, pending, current, number = self.trajectory, set[str](), dict[str, int](), 0
         for event in trajectory.file.events():
             branch, kind = event["branch"], event["kind"]
-            hit = bool(wanted) and any(wanted in each.casefold() for each in texts(self._whole(event)))
+            hit = bool(wanted) and any(wanted in each.casefold() for each in self._said(event))
             if branch == GRADER:
                 continue
             if kind == "message":  # it stands before the call that sends it, or the end of the one that it answers
@@ -120,32 +155,66 @@ class EpisodeData:
 
     # --- inside ---
 
-    def _whole(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What of an event is searched, also where it lies in a blob."""
+    def _said(self, event: Mapping[str, Any]) -> list[str]:
+        """The texts of an event, also those that lie in a blob that can be read."""
         load = self.trajectory.blobs.load
-        said = {
-            name: value for name, value in event.items() if name not in ("branch", "kind", "hash", "request", "chain")
-        }
-        if event["kind"] == "message" and "blob" in event:
-            said = json.loads(load(event["blob"]))
-        for member in ("what", "answer"):
-            if isinstance(event.get(member), Mapping):
-                said[member] = unpack(event[member], load)
-        return said
+        said = {name: value for name, value in event.items() if name not in _UNSAID}
+        try:
+            if event["kind"] == "message" and "blob" in event:
+                said = json.loads(load(event["blob"]))
+            for member in ("what", "answer"):
+                if isinstance(event.get(member), Mapping):
+                    said[member] = unpack(event[member], load)
+        except (LogError, OSError, ValueError):
+            pass  # what is left is searched
+        return list(texts(said))
 
     def _row(self, number: int) -> tuple[Any, ...]:
+        if number in self._rows:
+            return self._rows[number]
         trajectory = self.trajectory
         begun = trajectory.begun(number)
         entry = trajectory.file.entries[begun]
+        inner = trajectory.inner(number)
+        acts = [seq for seq in inner if trajectory.file.entries[seq].kind == "act.begun"]
         done = trajectory.ended(begun)
-        acts = [seq for seq in trajectory.inner(number) if trajectory.file.entries[seq].kind == "act.begun"]
         if done is None:
             return entry.branch, entry.at, None, None, None, None, len(acts), 0
-        event = trajectory.file.event(done)
-        usage = Usage(**event.get("usage", {}))
-        errors = sum(result.is_error for seq in acts if (result := trajectory.act(seq).result))
-        return (entry.branch, entry.at, event["at"], usage.total_input, usage.total_output, event.get("cost_usd"),
-                len(acts), errors)  # fmt: skip
+        try:
+            event = trajectory.file.event(done)
+            usage, cost = Usage(**event.get("usage", {})), event.get("cost_usd")
+            errors = sum(map(self._failed, acts))
+            row = (entry.branch, entry.at, trajectory.file.entries[done].at, _sum(usage.total_input),
+                   _sum(usage.total_output), cost if is_number(cost) else None, len(acts), errors)  # fmt: skip
+        except (LogError, OSError, ValueError, TypeError, KeyError):
+            row = entry.branch, entry.at, trajectory.file.entries[done].at, None, None, None, len(acts), 0
+        if trajectory.branches[entry.branch].steps[-1] != number:
+            self._rows[number] = row
+        return row
+
+    def _failed(self, act: int) -> bool:
+        done = self.trajectory.ended(act)
+        if done is None:
+            return False
+        answer = unpack(self.trajectory.file.event(done)["answer"], self.trajectory.blobs.load)
+        return bool(answer["result"]["is_error"])
+
+    def _readable(self, number: int) -> dict[str, Any]:
+        try:
+            return dict(clipped(self.step(number), ("step", number)))
+        except (LogError, OSError, RecursionError) as error:
+            return {"number": number, "damaged": str(error)}
+
+    def _node(self, id: str) -> dict[str, Any]:
+        notes = {str(note.data.get("id")): note for note in self.trajectory.notes("node")}
+        if id not in notes:
+            raise KeyError(f"there is no node {id!r}")
+        note = notes[id]
+        parent = notes.get(str(note.data.get("parent")))
+        code, output = self._script(note)
+        before = self._script(parent)[0] if parent else ""
+        diff = text_diff(before, code) if before else ""
+        return {**loose(note.data), "code": code, "output": output, "diff": diff, "steps": self._steps_of(note)}
 
     def _document(self, step: Step) -> dict[str, Any]:
         reply = step.reply
@@ -155,8 +224,8 @@ class EpisodeData:
             "turn": step.turn,
             "kind": step.kind,
             "role": step.role,
-            "model": step.model,
-            "config": dict(step.config),
+            "model": shortened(step.model),
+            "config": loose(step.config),
             "kept": step.kept,
             "given": [_message(message) for message in step.given],
             "reply": reply
@@ -169,22 +238,22 @@ class EpisodeData:
                 "waited_s": reply.waited_s,
                 "retries": reply.retries,
                 "cached": reply.cached,
-                "dropped": list(reply.dropped),
+                "dropped": shortened(list(reply.dropped)),
             },
-            "overflow": step.overflow,
+            "overflow": shortened(step.overflow),
             "cut_off": step.done is None,
             "began": step.begun_at,
             "ended": step.ended_at,
             "acts": [self._act(act) for act in step.acts],
-            "notes": [{"kind": note.kind, "at": note.at, "data": dict(note.data)} for note in step.notes],
+            "notes": [{"kind": note.kind, "at": note.at, "data": loose(note.data)} for note in step.notes],
         }
 
     def _act(self, act: Act) -> dict[str, Any]:
         return {
             "seq": act.seq,
             "branch": act.branch,
-            "call": part_to_json(act.call, _name),
-            "result": act.result and part_to_json(act.result, _name),
+            "call": _call(part_to_json(act.call, _name)),
+            "result": act.result and _result(part_to_json(act.result, _name)),
             "began": act.begun_at,
             "ended": act.ended_at,
             "handed_in": act.handed_in,
@@ -207,52 +276,36 @@ class EpisodeData:
         return list(branch.steps) if branch else []
 
 
-def clipped(value: Any, place: Sequence[str | int] = ()) -> Any:
-    """The document with every long text cut: `{"clipped": the beginning, "chars": of all, "at": where it is}`."""
-    if isinstance(value, str) and len(value) > CLIP:
-        return {"clipped": value[:CLIP], "chars": len(value), "at": "/".join(map(str, place))}
-    if isinstance(value, Mapping):
-        return {name: clipped(inner, (*place, name)) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [clipped(inner, (*place, index)) for index, inner in enumerate(value)]
-    return value
-
-
-def text_at(document: Any, place: str) -> str:
-    """The whole of a text that was clipped. Raises KeyError: there is none."""
-    found = document
-    for name in place.split("/"):
-        try:
-            found = found[int(name)] if isinstance(found, list) else found[name]
-        except (KeyError, IndexError, ValueError, TypeError):
-            raise KeyError(place) from None
-    if not isinstance(found, str):
-        raise KeyError(place)
-    return found
-
-
-def texts(value: Any) -> Iterator[str]:
-    """All texts in a document, but for its names of members."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from texts(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from texts(inner)
-
-
 def _message(message: Message) -> dict[str, Any]:
-    """Without what belongs to the provider: it is in the raw events."""
     document = message_to_json(message, _name)
-    for part in document["parts"]:
-        part.pop("raw", None)
-    return document
+    return {**document, "parts": [_part(part) for part in document["parts"]]}
+
+
+def _part(part: dict[str, Any]) -> dict[str, Any]:
+    """Without what belongs to the provider: it is in the events as they are in the log."""
+    part.pop("raw", None)
+    return _call(part) if part["kind"] == "tool_call" else _result(part) if part["kind"] == "tool_result" else part
+
+
+def _call(part: dict[str, Any]) -> dict[str, Any]:
+    return {**part, "id": shortened(part["id"]), "name": shortened(part["name"]), "arguments": loose(part["arguments"])}
+
+
+def _result(part: dict[str, Any]) -> dict[str, Any]:
+    return {**part, "name": shortened(part["name"]), "data": loose(part["data"]),
+            "parts": [_part(inner) for inner in part["parts"]]}  # fmt: skip
 
 
 def _change(diff: FileDiff) -> dict[str, Any]:
-    return {"path": diff.path, "kind": diff.kind, "said": diff.said, "diff": diff.diff, "size": diff.size}
+    try:
+        said, text = diff.said, diff.diff
+    except UnicodeEncodeError:
+        said, text = "its name is not one that a file can have", ""
+    return {"path": shortened(diff.path), "kind": diff.kind, "said": said, "diff": text, "size": diff.size}
+
+
+def _sum(tokens: Any) -> Any:
+    return tokens if is_number(tokens) else None
 
 
 def _name(data: bytes) -> str:

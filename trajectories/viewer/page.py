@@ -4,27 +4,62 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trellis.trajectories.disk import replacing
+from trellis.trajectories.viewer.documents import encoded
 from trellis.trajectories.viewer.server import STATIC, NotThere, image_type, static
 from trellis.trajectories.viewer.shelf import WINDOW, LibraryShelf
 
 MODULES = tuple(name for name in STATIC if name.endswith(".js"))
 
 
-def write_page(shelf: LibraryShelf, target: Path) -> int:
-    """Write what `shelf` opens first to `target`; returns its size in bytes. Raises OSError."""
+MOST_BYTES = 96 << 20
+"""Of what is embedded: a browser still opens it. What does not fit is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a page."""
+
+    size: int
+    """In bytes."""
+    left_out: int
+    """Answers and images that did not fit."""
+
+
+def write_page(shelf: LibraryShelf, target: Path) -> Written:
+    """Write what `shelf` opens first to `target`, whole or not at all.
+
+    Raises:
+        NotThere: what it opens first cannot be read.
+        OSError: the page cannot be written.
+    """
     first = shelf.answer("first", {})
-    answers = dict(_answers(shelf, first))
-    html = _page({"answers": answers, "images": dict(_images(shelf, first, answers))})
-    draft = target.with_name(f".{target.name}.part")
-    draft.write_text(html, "utf-8", errors="replace")
-    draft.replace(target)
-    return target.stat().st_size
+    left, left_out = MOST_BYTES, 0
+    answers: list[str] = []
+    images: dict[str, str] = {}
+    for address, answer in _answers(shelf, first):
+        text = f"{encoded(address)}:{encoded(answer)}"
+        if len(text) > left:
+            left_out += 1
+            continue
+        left -= len(text)
+        answers.append(text)
+        for name, image in _images(shelf, first, answer, images):
+            if len(image) > left:
+                left_out += 1
+            else:
+                left -= len(image)
+                images[name] = image
+    page = _page(f'{{"answers":{{{",".join(answers)}}},"images":{encoded(images)}}}')
+    with replacing(target) as file:
+        file.write(page.encode())
+    return Written(target.stat().st_size, left_out)
 
 
 def _answers(shelf: LibraryShelf, first: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -56,8 +91,10 @@ def _address(path: str, **query: str) -> str:
     return f"{path}?{'&'.join(f'{name}={value}' for name, value in sorted(query.items()))}"
 
 
-def _images(shelf: LibraryShelf, first: Mapping[str, Any], answers: Any) -> Iterator[tuple[str, str]]:
-    for name in sorted(set(_blobs(answers))):
+def _images(
+    shelf: LibraryShelf, first: Mapping[str, Any], answer: Any, known: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    for name in sorted(set(_blobs(answer)) - known.keys()):
         try:
             data = shelf.blob(first.get("episode", ""), name)
         except NotThere:
@@ -77,7 +114,7 @@ def _blobs(value: Any) -> Iterator[str]:
             yield from _blobs(inner)
 
 
-def _page(data: Mapping[str, Any]) -> str:
+def _page(data: str) -> str:
     """The modules become one script, allowed by its hash; the data is no script, and cannot end its element."""
     modules = "\n".join(_plain(static(name).decode()) for name in reversed(MODULES))
     script = f'"use strict";\n(() => {{\n{modules}\n}})();\n'
@@ -87,7 +124,7 @@ def _page(data: Mapping[str, Any]) -> str:
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
         "form-action 'none'"
     )
-    embedded = json.dumps(data, allow_nan=False, default=str).replace("<", "\\u003c").replace("&", "\\u0026")
+    embedded = data.replace("<", "\\u003c").replace("&", "\\u0026")
     html = static("index.html").decode()
     html = html.replace('<link rel="stylesheet" href="/static/viewer.css">', f"<style>{style}</style>")
     html = html.replace(

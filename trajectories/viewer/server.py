@@ -7,10 +7,11 @@ is answered, so that neither other users nor pages of other sites can read along
 from __future__ import annotations
 
 import hmac
-import json
 import re
 import secrets
+import sys
 import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -19,7 +20,9 @@ from importlib import resources
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from trellis.models.terminal import visible
 from trellis.trajectories.blobs import is_name
+from trellis.trajectories.viewer.documents import encoded
 
 COOKIE = "trellis"
 POLICY = (
@@ -34,7 +37,19 @@ STATIC = {
     )},
 }  # fmt: skip
 """The files of the page, and their types."""
-_IMAGES = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"))
+_IMAGES = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF87a", "image/gif"),
+           (b"GIF89a", "image/gif"))  # fmt: skip
+PLAIN = "text/plain; charset=utf-8"
+NONE: Mapping[str, str] = {}
+_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_HOSTS = ("127.0.0.1", "localhost")
 _PAGE = re.compile(r"/(?:runs|run|episode)?")
 
 
@@ -103,60 +118,86 @@ class _Server(ThreadingHTTPServer):
         self.viewer = viewer
         super().__init__(address, _Handler)
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Browsers go away in the middle of an answer."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+            _tell_fault()
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
     timeout = 60
 
+    def version_string(self) -> str:
+        return "trellis"
+
     def do_GET(self) -> None:
-        parts = urlsplit(self.path)
+        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # nobody reads what follows
+        try:
+            parts = urlsplit(self.path)
+        except ValueError:
+            self._send(HTTPStatus.BAD_REQUEST, b"this is no address")
+            return
         query = {name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
         if not self._for_us():
-            self._send(HTTPStatus.MISDIRECTED_REQUEST, b"", "text/plain")
+            self._send(HTTPStatus.MISDIRECTED_REQUEST, b"this is not for us")
         elif "token" in query and self._is_token(query["token"]):
-            self.send_response(HTTPStatus.SEE_OTHER)
-            self.send_header("Location", parts.path if _PAGE.fullmatch(parts.path) else "/")
-            self.send_header("Set-Cookie", f"{self._cookie}={query['token']}; Path=/; HttpOnly; SameSite=Strict")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            place = parts.path if _PAGE.fullmatch(parts.path) else "/"
+            cookie = f"{self._cookie}={query['token']}; Path=/; HttpOnly; SameSite=Strict"
+            self._send(HTTPStatus.SEE_OTHER, b"", headers={"Location": place, "Set-Cookie": cookie})
         elif not self._known():
-            self._send(HTTPStatus.FORBIDDEN, b"open the address that trellis view printed", "text/plain; charset=utf-8")
+            self._send(HTTPStatus.FORBIDDEN, b"open the address that trellis view printed")
         else:
-            self._answer(unquote(parts.path), query)
+            self._send(*self._answer(unquote(parts.path), query))
 
-    def _answer(self, path: str, query: Mapping[str, str]) -> None:
+    do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        self.close_connection = True
+        self._send(HTTPStatus.METHOD_NOT_ALLOWED, b"nothing can be changed here", headers={"Allow": "GET, HEAD"})
+
+    do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_POST
+
+    def _answer(self, path: str, query: Mapping[str, str]) -> tuple[HTTPStatus, bytes, str]:
         shelf = self.server.viewer.shelf
         try:
             if path.startswith("/api/"):
-                body = json.dumps(shelf.answer(path.removeprefix("/api/"), query), allow_nan=False, default=str)
-                self._send(HTTPStatus.OK, body.encode("utf-8", "replace"), "application/json")
-            elif path == "/blob":
-                self._image(shelf.blob(query.get("e", ""), query.get("name", "")), query.get("name", ""))
-            elif _PAGE.fullmatch(path):
-                self._static("index.html")
-            else:
-                self._static(path.removeprefix("/static/"))
+                document = shelf.answer(path.removeprefix("/api/"), query)
+                return HTTPStatus.OK, encoded(document).encode(), "application/json"
+            if path == "/blob":
+                return self._image(query.get("name", ""), query.get("e", ""))
+            if path == "/favicon.ico":
+                return HTTPStatus.NO_CONTENT, b"", PLAIN
+            return self._static("index.html" if _PAGE.fullmatch(path) else path.removeprefix("/static/"))
         except NotThere as error:
-            self._send(HTTPStatus.NOT_FOUND, str(error).encode("utf-8", "replace"), "text/plain; charset=utf-8")
+            return HTTPStatus.NOT_FOUND, str(error).encode("utf-8", "replace"), PLAIN
+        except Exception as error:  # one answer that fails is not the end of the others
+            _tell_fault()
+            line = f"the viewer failed here: {type(error).__name__}: {error}"
+            return HTTPStatus.INTERNAL_SERVER_ERROR, line.encode("utf-8", "replace"), PLAIN
 
-    def _static(self, name: str) -> None:
+    def _static(self, name: str) -> tuple[HTTPStatus, bytes, str]:
         if name not in STATIC:
             raise NotThere(f"there is no {name!r}")
-        self._send(HTTPStatus.OK, static(name), STATIC[name])
+        return HTTPStatus.OK, static(name), STATIC[name]
 
-    def _image(self, data: bytes, name: str) -> None:
+    def _image(self, name: str, episode: str) -> tuple[HTTPStatus, bytes, str]:
         """Raster images alone: whatever else a blob is, a browser might run it."""
+        if not is_name(name):
+            raise NotThere("this is not the name of a blob")
+        data = self.server.viewer.shelf.blob(episode, name)
         kind = image_type(data)
-        if not is_name(name) or kind is None:
-            raise NotThere("not an image that is shown")
-        self._send(HTTPStatus.OK, data, kind)
+        if kind is None:
+            raise NotThere("this is not an image that is shown")
+        return HTTPStatus.OK, data, kind
 
     def _for_us(self) -> bool:
         """A page of another site may have its own name point here."""
-        return self.headers.get("Host", "") in {
-            f"{host}:{self.server.viewer.port}" for host in ("127.0.0.1", "localhost")
-        }
+        port = self.server.viewer.port
+        host = self.headers.get("Host", "").lower()
+        return host.removesuffix(f":{port}") in _HOSTS and (port == 80 or host.endswith(f":{port}"))
 
     def _known(self) -> bool:
         pairs = (pair.strip().partition("=") for pair in self.headers.get("Cookie", "").split(";"))
@@ -169,20 +210,26 @@ class _Handler(BaseHTTPRequestHandler):
     def _cookie(self) -> str:
         return f"{COOKIE}-{self.server.viewer.port}"  # cookies do not tell ports apart
 
-    def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
+    def _send(self, status: HTTPStatus, body: bytes, kind: str = PLAIN, headers: Mapping[str, str] = NONE) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Content-Security-Policy", POLICY)
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Referrer-Policy", "no-referrer")
-        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-        self.send_header("Cache-Control", "no-store")
+        for name, value in {**_HEADERS, **headers}.items():
+            self.send_header(name, value)
+        if status != HTTPStatus.NO_CONTENT:
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         return
+
+
+def _tell_fault() -> None:
+    """What went wrong, for whoever started the viewer; what it quotes was written by others."""
+    print("\n".join(visible(line) for line in traceback.format_exc().splitlines()), file=sys.stderr)
 
 
 def static(name: str) -> bytes:

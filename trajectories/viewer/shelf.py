@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from trellis.trajectories.blobs import BlobDamaged, BlobMissing
 from trellis.trajectories.log import LogError
 from trellis.trajectories.trajectory import Trajectory
-from trellis.trajectories.viewer.data import EpisodeData, clipped, text_at
+from trellis.trajectories.viewer.data import EpisodeData
+from trellis.trajectories.viewer.documents import CLIP, shortened
 from trellis.trajectories.viewer.server import NotThere
 
 WINDOW = 100
@@ -21,7 +24,10 @@ TEXT = 1_000_000
 """Characters of a text that are sent at a time."""
 WAIT_S = 20.0
 POLL_S = 0.3
-"""How long a request waits for something new, and how often it looks."""
+LIVE_S = 2.0
+"""How long a request waits for something new, how often it looks, and how often it asks whether more can come."""
+KEPT = 16
+"""Trajectories that are kept open."""
 
 
 class Library(Protocol):
@@ -31,7 +37,9 @@ class Library(Protocol):
         """What is opened first: `{"view": "runs" | "run" | "episode", ...}`."""
         ...
 
-    def runs(self) -> Sequence[Mapping[str, Any]]: ...
+    def runs(self) -> Sequence[Mapping[str, Any]]:
+        """Raises KeyError: they cannot be read."""
+        ...
 
     def run(self, run: str) -> Mapping[str, Any]:
         """Raises KeyError: there is no such run."""
@@ -45,22 +53,28 @@ class Library(Protocol):
         """How it ended; None: it has not, or it is not known."""
         ...
 
+    def live(self, episode: str) -> bool:
+        """May its log still grow? Raises KeyError: there is no such episode."""
+        ...
+
 
 class LibraryShelf:
-    """Opens trajectories when they are asked for, and keeps them open."""
+    """Opens trajectories when they are asked for, and keeps the last ones open."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._open: dict[str, EpisodeData] = {}
         self._lock = threading.Lock()
+        """Held for moments alone; each open trajectory has a lock of its own."""
+        self._open: dict[tuple[str, bool], _Opened] = {}
+        """By the name of the episode, and whether it is open for searching. The last used is last."""
         self._answers: dict[str, Callable[[EpisodeData, Mapping[str, str]], Any]] = {
             "timeline": lambda data, _: data.timeline(),
             "steps": lambda data, query: data.steps(_number(query, "from"), min(WINDOW, _number(query, "count"))),
             "judgements": lambda data, _: data.judgements(),
             "opening": lambda data, query: data.opening(query.get("branch", "")),
             "conversation": lambda data, query: data.conversation(_number(query, "n")),
-            "raw": lambda data, query: clipped(data.events(_number(query, "n"))),
-            "node": lambda data, query: clipped(data.node(_number(query, "id"))),
+            "raw": lambda data, query: data.events(_number(query, "n")),
+            "node": lambda data, query: data.node(query.get("id", "")),
             "search": lambda data, query: data.search(query.get("q", ""), FOUND),
             "text": _text,
         }
@@ -80,47 +94,110 @@ class LibraryShelf:
                     return self._news(query.get("e", ""), _number(query, "after"))
             if path not in self._answers:
                 raise NotThere(f"there is no {path!r}")
-            with self._lock:
-                return self._answers[path](self._data(query.get("e", "")), query)
+            searching = path == "search"  # takes seconds: on a reader of its own, it holds nobody up
+            with self._data(query.get("e", ""), searching=searching) as data:
+                if searching:
+                    data.trajectory.refresh()
+                return self._answers[path](data, query)
         except (KeyError, IndexError) as error:
+            raise NotThere(str(error.args[0]) if error.args else "there is no such thing") from None
+        except OSError as error:
             raise NotThere(str(error)) from None
-        except (LogError, OSError) as error:
+        except LogError as error:
             raise NotThere(str(error)) from None
+        except RecursionError:
+            raise NotThere("what is in the log is nested too deeply to be shown") from None
 
     def blob(self, episode: str, name: str) -> bytes:
         try:
-            with self._lock:
-                return self._data(episode).trajectory.blobs.load(name)
+            with self._data(episode) as data:
+                blobs = data.trajectory.blobs
+            return blobs.load(name)
         except (KeyError, OSError, ValueError, LogError):
             raise NotThere("there is no such blob") from None
 
     def close(self) -> None:
-        for data in self._open.values():
-            data.trajectory.close()
+        with self._lock:
+            for key in list(self._open):
+                self._forget(key)
 
     def _overview(self, episode: str) -> dict[str, Any]:
-        with self._lock:
-            data = self._data(episode)
+        with self._data(episode) as data:
             data.trajectory.refresh()
-            return {**data.overview(), "result": self._library.result(episode)}
+            overview = data.overview()
+        result = self._library.result(episode)
+        return {**overview, "result": shortened(result, CLIP), "live": self._library.live(episode)}
 
     def _news(self, episode: str, after: int) -> dict[str, Any]:
-        """Waits until the log has more than `after` events, or the episode has ended, or for a while."""
+        """Waits until the log has other than `after` events, or the episode has ended, or for a while."""
         deadline = time.monotonic() + WAIT_S
+        look = 0.0
+        live = True
         while True:
-            with self._lock:
-                data = self._data(episode)
+            with self._data(episode) as data:
                 data.trajectory.refresh()
-                events = len(data.trajectory.file)
-            result = self._library.result(episode)
-            if events > after or result is not None or time.monotonic() > deadline:
-                return {"events": events, "steps": len(data.trajectory), "ended": result is not None}
+                events, steps = len(data.trajectory.file), len(data.trajectory)
+            now = time.monotonic()
+            if now >= look:
+                live, look = self._library.live(episode), now + LIVE_S
+            if events != after or not live or now > deadline:
+                return {"events": events, "steps": steps, "ended": not live}
             time.sleep(POLL_S)
 
-    def _data(self, episode: str) -> EpisodeData:
-        if episode not in self._open:
-            self._open[episode] = EpisodeData(Trajectory(self._library.log(episode)))
-        return self._open[episode]
+    @contextmanager
+    def _data(self, episode: str, *, searching: bool = False) -> Iterator[EpisodeData]:
+        """An episode, for this thread alone. Raises KeyError, LogError, OSError."""
+        key = episode, searching
+        log = self._library.log(episode)
+        facts = log.stat()
+        place = log, facts.st_dev, facts.st_ino
+        with self._lock:
+            opened = self._open.pop(key, None)
+            if opened is not None and opened.place != place:  # begun afresh, packed, unpacked
+                self._open[key] = opened
+                self._forget(key)
+                opened = None
+            self._open[key] = opened = opened or _Opened(place)
+            opened.users += 1
+            for other in list(self._open)[:-KEPT]:
+                self._forget(other)
+        try:
+            with opened.lock:
+                if opened.data is None:
+                    opened.data = EpisodeData(Trajectory(log))
+                yield opened.data
+        except (BlobMissing, BlobDamaged):
+            raise
+        except (LogError, OSError):  # whoever asks again reads it again
+            with self._lock:
+                if self._open.get(key) is opened:
+                    self._forget(key)
+            raise
+        finally:
+            with self._lock:
+                opened.users -= 1
+                opened.close_if_unused()
+
+    def _forget(self, key: tuple[str, bool]) -> None:
+        opened = self._open.pop(key)
+        opened.forgotten = True
+        opened.close_if_unused()
+
+
+class _Opened:
+    """A trajectory that is open, and who reads in it."""
+
+    def __init__(self, place: tuple[Path, int, int]) -> None:
+        self.place = place
+        """The file that was opened: another one may stand there later."""
+        self.lock = threading.Lock()
+        self.data: EpisodeData | None = None
+        self.users = 0
+        self.forgotten = False
+
+    def close_if_unused(self) -> None:
+        if self.forgotten and not self.users and self.data is not None:
+            self.data.trajectory.close()
 
 
 def _number(query: Mapping[str, str], name: str) -> int:
@@ -132,6 +209,6 @@ def _number(query: Mapping[str, str], name: str) -> int:
 
 def _text(data: EpisodeData, query: Mapping[str, str]) -> dict[str, Any]:
     """A part of a text that was clipped."""
-    whole = text_at(data.step(_number(query, "n")), query.get("at", ""))
+    whole = data.text(query.get("at", ""))
     start = _number(query, "from")
     return {"text": whole[start : start + TEXT], "chars": len(whole)}

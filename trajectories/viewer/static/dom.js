@@ -54,14 +54,15 @@ export function replace(element, ...children) {
 
 // --- numbers, as people read them ---
 
+const none = (value) => typeof value !== "number" || !Number.isFinite(value);
 export const count = (value) =>
-  value === null || value === undefined ? "–" : value < 1000 ? String(value)
+  none(value) ? "–" : value < 1000 ? String(value)
     : value < 1e6 ? `${(value / 1e3).toFixed(1)}k` : `${(value / 1e6).toFixed(1)}M`;
-export const usd = (value) => (value === null || value === undefined ? "unpriced" : `$${value.toFixed(value < 1 ? 4 : 2)}`);
-export const score = (value) => (value === null || value === undefined ? "–" : value.toFixed(3));
-export const percent = (value) => (value === null || value === undefined ? "–" : `${Math.round(value * 100)}%`);
+export const usd = (value) => (none(value) ? "unpriced" : `$${value.toFixed(value < 1 ? 4 : 2)}`);
+export const score = (value) => (none(value) ? "–" : value.toFixed(3));
+export const percent = (value) => (none(value) ? "–" : `${Math.round(value * 100)}%`);
 export function seconds(value) {
-  if (value === null || value === undefined) return "–";
+  if (none(value)) return "–";
   if (value < 1) return `${Math.round(value * 1000)} ms`;
   if (value < 60) return `${value.toFixed(1)} s`;
   if (value < 3600) return `${Math.floor(value / 60)} m ${Math.round(value % 60)} s`;

@@ -19,7 +19,7 @@ export async function episodeView(root, episode, top) {
   let numbers = [];
   let hits = [];
   const filters = { branch: "", errors: false, text: "" };
-  const live = () => overview.result === null && episode !== "-" && !alone;
+  const live = () => overview.live && !alone;
 
   // --- the frame ---
   const head = h("div", { class: "episode-head" });
@@ -51,7 +51,7 @@ export async function episodeView(root, episode, top) {
     const box = h("div", { class: "item" });
     const put = (steps) => {
       const step = steps[number - windowOf(number)];
-      replace(box, step ? stepCard(step, episode, actions) : h("article", { class: "step empty" }, `#${number}`));
+      replace(box, step && !step.damaged ? stepCard(step, episode, actions) : h("article", { class: "step empty bad" }, `#${number} ${step?.damaged ?? ""}`));
       box.classList.toggle("hit", hits.includes(number));
       box.classList.toggle("current", current === number);
     };
@@ -215,6 +215,7 @@ export async function episodeView(root, episode, top) {
         if (news.events === overview.events && !news.ended) continue;
         forget("steps", "timeline");
         for (const start of [...windows.keys()]) if (start + WINDOW > overview.steps - 1) windows.delete(start);
+        if (news.events < overview.events) windows.clear(); // it was begun afresh
         const stick = list.atEnd;
         overview = await get("episode", { e: episode });
         columns = await get("timeline", { e: episode });

@@ -87,10 +87,10 @@ function argumentsOf(call, where) {
 
 const codeOf = (result) => result?.data?.exit_code;
 
-function change(diff, key) {
+function change(diff, key, where) {
   const title = [h("span", { class: `change ${diff.kind}` }, diff.kind), " ", h("code", {}, diff.path)];
   if (!diff.diff) return h("p", { class: "file" }, title, " ", h("span", { class: "soft" }, diff.said));
-  return folding(key, title, () => difference(diff.diff), { kind: "file" });
+  return folding(key, title, () => (typeof diff.diff === "string" ? difference(diff.diff) : block(diff.diff, { where })), { kind: "file" });
 }
 
 export function act(each, episode, where, key) {
@@ -109,7 +109,7 @@ export function act(each, episode, where, key) {
     result ? h("div", { class: "result" }, result.parts.map((inner, i) =>
       inner.kind === "text" ? (lengthOf(inner.text) ? block(inner.text, { render: ansi, kind: "output", where }) : h("p", { class: "soft" }, "(no output)"))
         : part(inner, episode, where, `${key}/r${i}`))) : null,
-    each.changes.map((diff, i) => change(diff, `${key}/f${i}`)),
+    each.changes.map((diff, i) => change(diff, `${key}/f${i}`, where)),
     each.more_changes ? h("p", { class: "soft" }, `and ${plural(each.more_changes, "more file")}`) : null);
 }
 
@@ -148,12 +148,12 @@ export function stepCard(step, episode, actions) {
     step.acts.map((each, i) => act(each, episode, where, `${key}/a${i}`)),
     undone.map((call) => h("section", { class: "act" }, h("header", {}, h("b", { class: "tool" }, call.name), h("span", { class: "pill" }, "not made")), argumentsOf(call, where))),
     step.notes.filter((note) => note.kind !== "node").map((note, i) => folding(`${key}/n${i}`, [h("span", { class: "pill" }, note.kind)],
-      () => block(JSON.stringify(note.data, null, 1), {}), { kind: "note" })));
+      () => block(JSON.stringify(note.data, null, 1), { where }), { kind: "note" })));
 }
 
 /** A conversation, message by message. */
-export const conversation = (messages, episode, n) =>
-  h("div", { class: "conversation" }, messages.map((said, i) => message(said, episode, { e: episode, n }, `sent/${n}/${i}`, { open: messages.length < 6 })));
+export const conversation = ({ before, messages }, episode, n) =>
+  h("div", { class: "conversation" }, before ? h("p", { class: "soft" }, `${plural(before, "message")} before these`) : null, messages.map((said, i) => message(said, episode, { e: episode, n }, `sent/${n}/${i}`, { open: messages.length < 6 })));
 
 export const raw = (events) => {
   const text = events.map((event) => JSON.stringify(event, null, 1)).join("\n\n");

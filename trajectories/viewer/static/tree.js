@@ -34,6 +34,7 @@ function layout(nodes) {
     }
   };
   roots.forEach(walk);
+  known.forEach((place) => seen.has(place) || walk(place)); // those that come from one another
   return [...known.values()].filter((place) => seen.has(place));
 }
 
@@ -55,7 +56,7 @@ export function treeView(overview, episode, goTo) {
   let picked = null;
   const pick = async (id) => {
     picked = id;
-    for (const mark of drawing.querySelectorAll(".node")) mark.classList.toggle("picked", Number(mark.dataset.id) === id);
+    for (const mark of drawing.querySelectorAll(".node")) mark.classList.toggle("picked", mark.dataset.id === String(id));
     replace(details, h("p", { class: "soft" }, "…"));
     try {
       const node = await getOnce("node", { e: episode, id: String(id) });
@@ -106,7 +107,7 @@ function draw(nodes, pick) {
 }
 
 function nodeDetails(node, episode, goTo) {
-  const where = null;
+  const where = { e: episode };
   const facts = [node.stage, node.is_buggy ? "failed" : `metric ${node.metric}`, node.exec_time_s === null || node.exec_time_s === undefined ? null : `ran ${seconds(node.exec_time_s)}`];
   return [
     h("h2", {}, `Node ${node.id}`, node.best ? h("span", { class: "pill good" }, "best when it was made") : null),
@@ -114,7 +115,7 @@ function nodeDetails(node, episode, goTo) {
     node.steps.length ? h("p", {}, node.steps.map((number) => h("button", { class: "link", onclick: () => goTo(number) }, `step ${number}`))) : null,
     node.plan ? [h("h3", {}, "Plan"), block(node.plan, { kind: "prose", where })] : null,
     node.analysis ? [h("h3", {}, "Analysis"), block(node.analysis, { kind: "prose", where })] : null,
-    node.diff ? [h("h3", {}, `Changes to node ${node.parent}`), typeof node.diff === "string" ? difference(node.diff) : block(node.diff)] : null,
+    node.diff ? [h("h3", {}, `Changes to node ${node.parent}`), typeof node.diff === "string" ? difference(node.diff) : block(node.diff, { where })] : null,
     node.code ? [h("h3", {}, "Code"), block(node.code, { kind: "python", where })] : null,
     node.output ? [h("h3", {}, "Output"), block(node.output, { render: ansi, kind: "output", where })] : null,
   ];
