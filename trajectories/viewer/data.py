@@ -14,7 +14,7 @@ from trellis.trajectories.files import FileDiff, Files, text_diff
 from trellis.trajectories.log import LogError
 from trellis.trajectories.recorded import ASKS, GRADER, unpack
 from trellis.trajectories.trajectory import Act, Note, Step, Trajectory
-from trellis.trajectories.viewer.documents import CLIP, clipped, is_number, loose, shortened, text_at, texts
+from trellis.trajectories.viewer.documents import CLIP, clipped, encoded, is_number, loose, shortened, text_at, texts
 
 MOST_CHANGES = 200
 """Files of a call whose differences come with it."""
@@ -57,7 +57,8 @@ class EpisodeData:
                 if b.name != GRADER
             ],
             "nodes": [
-                {"seq": note.seq, "at": note.at} | shortened({n: note.data[n] for n in _DRAWN if n in note.data})
+                {"seq": note.seq, "at": note.at, **shortened({n: note.data[n] for n in _DRAWN if n in note.data})}
+                | {name: _id(note.data.get(name)) for name in ("id", "parent")}
                 for note in trajectory.notes("node")
             ],
         }
@@ -158,10 +159,12 @@ class EpisodeData:
     def _said(self, event: Mapping[str, Any]) -> list[str]:
         """The texts of an event, also those that lie in a blob that can be read."""
         load = self.trajectory.blobs.load
-        said = {name: value for name, value in event.items() if name not in _UNSAID}
+        said: dict[str, Any] = {name: value for name, value in event.items() if name not in _UNSAID}
         try:
             if event["kind"] == "message" and "blob" in event:
                 said = json.loads(load(event["blob"]))
+            if said.get("role") == "tool":
+                return []  # the act of the step before says the same
             for member in ("what", "answer"):
                 if isinstance(event.get(member), Mapping):
                     said[member] = unpack(event[member], load)
@@ -206,15 +209,19 @@ class EpisodeData:
             return {"number": number, "damaged": str(error)}
 
     def _node(self, id: str) -> dict[str, Any]:
-        notes = {str(note.data.get("id")): note for note in self.trajectory.notes("node")}
+        notes = {str(_id(note.data.get("id"))): note for note in self.trajectory.notes("node")}
         if id not in notes:
             raise KeyError(f"there is no node {id!r}")
         note = notes[id]
-        parent = notes.get(str(note.data.get("parent")))
+        parent = notes.get(str(_id(note.data.get("parent"))))
         code, output = self._script(note)
         before = self._script(parent)[0] if parent else ""
         diff = text_diff(before, code) if before else ""
-        return {**loose(note.data), "code": code, "output": output, "diff": diff, "steps": self._steps_of(note)}
+        said = loose(note.data)
+        for name in ("plan", "analysis"):
+            if not isinstance(said.get(name) or "", str):
+                said[name] = encoded(said[name])
+        return {**said, "code": code, "output": output, "diff": diff, "steps": self._steps_of(note)}
 
     def _document(self, step: Step) -> dict[str, Any]:
         reply = step.reply
@@ -302,6 +309,14 @@ def _change(diff: FileDiff) -> dict[str, Any]:
     except UnicodeEncodeError:
         said, text = "its name is not one that a file can have", ""
     return {"path": shortened(diff.path), "kind": diff.kind, "said": said, "diff": text, "size": diff.size}
+
+
+def _id(value: Any) -> str | int | None:
+    """What a node is called: by a scaffold of ours a number, by others anything."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53):
+        return value
+    text = str(shortened(value if isinstance(value, str) else encoded(value).strip('"')))
+    return text.encode("utf-8", "replace").decode()  # as it comes back in an address
 
 
 def _sum(tokens: Any) -> Any:

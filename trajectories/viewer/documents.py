@@ -34,7 +34,8 @@ def shortened(value: Any, most: int = LINE) -> Any:
 
 
 def loose(value: Mapping[str, Any]) -> dict[str, Any]:
-    """What a program wrote, for a person to read: members that are too wide or too deep become their JSON text."""
+    """What a program wrote, for a person to read: members that are too wide or too deep, or could be taken for a text
+    that was clipped, become their JSON text."""
     if len(value) > MOST_MEMBERS:
         return {"": _text_of(value)}
     return {name: inner if _is_small(inner) else _text_of(inner) for name, inner in value.items()}
@@ -116,7 +117,7 @@ def _is_small(value: Any) -> bool:
         found, depth = waiting.pop()
         inner = found.values() if isinstance(found, Mapping) else found if isinstance(found, list | tuple) else ()
         members += len(inner)
-        if members > MOST_MEMBERS or depth > DEEPEST:
+        if members > MOST_MEMBERS or depth > DEEPEST or (isinstance(found, Mapping) and "clipped" in found):
             return False
         waiting.extend((each, depth + 1) for each in inner)
     return True

@@ -6,16 +6,27 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trellis.trajectories.disk import replacing
 from trellis.trajectories.viewer.documents import encoded
-from trellis.trajectories.viewer.server import STATIC, NotThere, image_type, static
+from trellis.trajectories.viewer.server import NotThere, image_type, static
 from trellis.trajectories.viewer.shelf import WINDOW, LibraryShelf
 
-MODULES = tuple(name for name in STATIC if name.endswith(".js"))
+
+def _in_order(name: str, known: dict[str, None]) -> dict[str, None]:
+    """The modules that one needs, each behind those that it needs itself."""
+    for needed in re.findall(r'^import [^;]*"\./([\w.]+)";$', static(name).decode(), re.MULTILINE):
+        if needed not in known:
+            _in_order(needed, known)
+    known[name] = None
+    return known
+
+
+MODULES = tuple(_in_order("main.js", {}))
 
 
 MOST_BYTES = 96 << 20
@@ -74,16 +85,14 @@ def _answers(shelf: LibraryShelf, first: Mapping[str, Any]) -> Iterator[tuple[st
             e = first["episode"]
             overview = shelf.answer("episode", {"e": e})
             yield _address("episode", e=e), overview
-            yield _address("timeline", e=e), shelf.answer("timeline", {"e": e})
-            yield _address("judgements", e=e), shelf.answer("judgements", {"e": e})
-            for branch in overview["branches"]:
-                name = branch["name"]
-                yield _address("opening", branch=name, e=e), shelf.answer("opening", {"e": e, "branch": name})
-            for start in range(1, overview["steps"] + 1, WINDOW):
-                query = {"count": str(WINDOW), "e": e, "from": str(start)}
-                yield _address("steps", **query), shelf.answer("steps", query)
-            for node in overview["nodes"]:
-                yield _address("node", e=e, id=str(node["id"])), shelf.answer("node", {"e": e, "id": str(node["id"])})
+            questions: list[tuple[str, dict[str, str]]] = [("timeline", {}), ("judgements", {})]
+            questions += [("opening", {"branch": branch["name"]}) for branch in overview["branches"]]
+            starts = range(1, overview["steps"] + 1, WINDOW)
+            questions += [("steps", {"count": str(WINDOW), "from": str(start)}) for start in starts]
+            questions += [("node", {"id": str(node["id"])}) for node in overview["nodes"]]
+            for path, query in questions:
+                with suppress(NotThere):  # the page says so where it is wanted
+                    yield _address(path, e=e, **query), shelf.answer(path, {"e": e, **query})
 
 
 def _address(path: str, **query: str) -> str:
@@ -116,7 +125,7 @@ def _blobs(value: Any) -> Iterator[str]:
 
 def _page(data: str) -> str:
     """The modules become one script, allowed by its hash; the data is no script, and cannot end its element."""
-    modules = "\n".join(_plain(static(name).decode()) for name in reversed(MODULES))
+    modules = "\n".join(_plain(static(name).decode()) for name in MODULES)
     script = f'"use strict";\n(() => {{\n{modules}\n}})();\n'
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     style = static("viewer.css").decode()

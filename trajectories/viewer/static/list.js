@@ -85,7 +85,6 @@ export class VirtualList {
       }
       element.style.transform = `translateY(${this.offsets[index]}px)`;
     }
-    this.body.style.height = `${this.offsets[this.items.length]}px`;
   }
 
   #measure(entries) {
@@ -113,6 +112,7 @@ export class VirtualList {
     for (let index = from; index < this.items.length; index++) {
       this.offsets[index + 1] = this.offsets[index] + (this.heights.get(this.items[index]) ?? this.guess);
     }
+    this.body.style.height = `${this.offsets[this.items.length]}px`; // before anybody scrolls: not farther than this
   }
 
   #find(offset) {

@@ -67,7 +67,7 @@ async function open(place) {
 
 window.addEventListener("popstate", async () => open(placeOf(await get("first"))));
 window.addEventListener("keydown", (event) => {
-  const typing = event.target.closest?.("input, select, textarea");
+  const typing = event.target.closest?.("input:not([type=checkbox]), select, textarea");
   if (event.key === "Escape" && typing) event.target.blur();
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   const does = event.key === "d" ? flip : page.keys[event.key];
