@@ -50,7 +50,7 @@ class Watched:
         self.origin = origin
         self.wrong: list[str] = []
         page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
-        page.on("console", lambda said: said.type == "error" and self._said(said.text))
+        page.on("console", self._said)
         page.on("request", lambda request: self._asked(request.url))
         page.on("response", self._answered)
         page.on("popup", lambda popup: self.wrong.append(f"popup: {popup.url}"))
@@ -65,9 +65,9 @@ class Watched:
         if not url.startswith((self.origin, "data:image/png;base64,")):
             self.wrong.append(f"request: {url[:200]}")
 
-    def _said(self, text: str) -> None:
-        if not text.startswith("Failed to load resource"):  # see _answered
-            self.wrong.append(f"console: {text}")
+    def _said(self, said: Any) -> None:
+        if said.type == "error" and not said.text.startswith("Failed to load resource"):  # see _answered
+            self.wrong.append(f"console: {said.text}")
 
     def _answered(self, response: Any) -> None:
         """What is no raster image is not sent; everything else is there."""
