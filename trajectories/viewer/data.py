@@ -69,6 +69,13 @@ class EpisodeData:
         names = ("branch", "began", "ended", "input", "output", "cost_usd", "acts", "errors")
         return {name: [row[index] for row in rows] for index, name in enumerate(names)}
 
+    def read_ahead(self, first: int, count: int) -> bool:
+        """Prepare the rows of some steps for `timeline`; are there any?"""
+        numbers = range(first, min(len(self.trajectory) + 1, first + count))
+        for number in numbers:
+            self._row(number)
+        return len(numbers) > 0
+
     def steps(self, first: int, count: int) -> list[dict[str, Any]]:
         """The documents of `count` steps from number `first`; texts are clipped (see documents.py). In the place of one
         that cannot be read is `{"number", "damaged": why}`."""

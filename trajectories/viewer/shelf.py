@@ -26,6 +26,8 @@ WAIT_S = 20.0
 POLL_S = 0.3
 LIVE_S = 2.0
 """How long a request waits for something new, how often it looks, and how often it asks whether more can come."""
+SLICE = 200
+"""Steps that are read for a timeline before others come in."""
 KEPT = 16
 """Trajectories that are kept open."""
 
@@ -92,6 +94,8 @@ class LibraryShelf:
                     return self._overview(query.get("e", ""))
                 case "news":
                     return self._news(query.get("e", ""), _number(query, "after"))
+            if path == "timeline":
+                self._read_ahead(query.get("e", ""))
             if path not in self._answers:
                 raise NotThere(f"there is no {path!r}")
             searching = path == "search"  # takes seconds: on a reader of its own, it holds nobody up
@@ -143,6 +147,15 @@ class LibraryShelf:
             if events != after or not live or now > deadline:
                 return {"events": events, "steps": steps, "ended": not live}
             time.sleep(POLL_S)
+
+    def _read_ahead(self, episode: str) -> None:
+        """What a timeline needs, by and by: the first steps are asked for at the same time."""
+        first, more = 1, True
+        while more:
+            with self._data(episode) as data:
+                more = data.read_ahead(first, SLICE)
+            first += SLICE
+            time.sleep(0.001)  # a lock that is taken again at once lets nobody else in
 
     @contextmanager
     def _data(self, episode: str, *, searching: bool = False) -> Iterator[EpisodeData]:
