@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -66,7 +66,7 @@ class EpisodeData:
     def timeline(self) -> dict[str, list[Any]]:
         """A column for each number of a step; what has no reply, or cannot be read, has None there."""
         rows = [self._row(number) for number in range(1, len(self.trajectory) + 1)]
-        names = ("branch", "began", "ended", "input", "output", "cost_usd", "acts", "errors")
+        names = ("branch", "began", "ended", "input", "output", "cost_usd", "tools", "errors")
         return {name: [row[index] for row in rows] for index, name in enumerate(names)}
 
     def read_ahead(self, first: int, count: int) -> bool:
@@ -189,18 +189,29 @@ class EpisodeData:
         acts = [seq for seq in inner if trajectory.file.entries[seq].kind == "act.begun"]
         done = trajectory.ended(begun)
         if done is None:
-            return entry.branch, entry.at, None, None, None, None, len(acts), 0
+            return entry.branch, entry.at, None, None, None, None, self._tools(acts), 0
         try:
             event = trajectory.file.event(done)
             usage, cost = Usage(**event.get("usage", {})), event.get("cost_usd")
             errors = sum(map(self._failed, acts))
             row = (entry.branch, entry.at, trajectory.file.entries[done].at, _sum(usage.total_input),
-                   _sum(usage.total_output), cost if is_number(cost) else None, len(acts), errors)  # fmt: skip
+                   _sum(usage.total_output), cost if is_number(cost) else None, self._tools(acts), errors)  # fmt: skip
         except (LogError, OSError, ValueError, TypeError, KeyError):
-            row = entry.branch, entry.at, trajectory.file.entries[done].at, None, None, None, len(acts), 0
+            row = entry.branch, entry.at, trajectory.file.entries[done].at, None, None, None, [], 0
         if trajectory.branches[entry.branch].steps[-1] != number:
             self._rows[number] = row
         return row
+
+    def _tools(self, acts: Iterable[int]) -> list[str]:
+        """Names of the tools that were called; those that cannot be read are left out."""
+        names = dict[str, None]()
+        for act in acts:
+            try:
+                what = unpack(self.trajectory.file.event(act)["what"], self.trajectory.blobs.load)
+                names[str(what["name"])] = None
+            except (LogError, OSError, ValueError, TypeError, KeyError):
+                continue
+        return list(names)
 
     def _failed(self, act: int) -> bool:
         done = self.trajectory.ended(act)

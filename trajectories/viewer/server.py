@@ -33,10 +33,10 @@ STATIC = {
     "index.html": "text/html; charset=utf-8",
     "viewer.css": "text/css; charset=utf-8",
     **{f"{name}.js": "text/javascript; charset=utf-8" for name in (
-        "main", "source", "dom", "text", "run", "episode", "step", "list", "tree", "charts",
+        "main", "run", "episode", "tree", "step", "timeline", "charts", "list", "text", "source", "dom",
     )},
 }  # fmt: skip
-"""The files of the page, and their types."""
+"""The files of the page, and their types; a module stands before those that it imports."""
 _IMAGES = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF87a", "image/gif"),
            (b"GIF89a", "image/gif"))  # fmt: skip
 PLAIN = "text/plain; charset=utf-8"

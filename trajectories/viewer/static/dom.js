@@ -58,7 +58,7 @@ const none = (value) => typeof value !== "number" || !Number.isFinite(value);
 export const count = (value) =>
   none(value) ? "–" : value < 1000 ? String(value)
     : value < 1e6 ? `${(value / 1e3).toFixed(1)}k` : `${(value / 1e6).toFixed(1)}M`;
-export const usd = (value) => (none(value) ? "unpriced" : `$${value.toFixed(value < 1 ? 4 : 2)}`);
+export const usd = (value) => (none(value) ? "unpriced" : value === 0 ? "$0" : `$${value.toFixed(value < 1 ? 4 : 2)}`);
 export const score = (value) => (none(value) ? "–" : value.toFixed(3));
 export const percent = (value) => (none(value) ? "–" : `${Math.round(value * 100)}%`);
 export function seconds(value) {

@@ -2,10 +2,10 @@
 
 import { count, h, plural, replace, score, seconds, usd } from "./dom.js";
 import { alone, forget, get, getOnce } from "./source.js";
-import { timeline } from "./charts.js";
 import { VirtualList } from "./list.js";
 import { conversation, raw, stepCard } from "./step.js";
-import { block } from "./text.js";
+import { block, mark } from "./text.js";
+import { timeline } from "./timeline.js";
 import { treeView } from "./tree.js";
 
 const WINDOW = 100;
@@ -14,11 +14,11 @@ const HELP = [["j / k", "next, previous step"], ["n / p", "next, previous hit of
   ["t", "tree of a search"], ["d", "light or dark"], ["Esc", "close"], ["?", "this"]];
 
 /** Shows the episode in `root`; returns what a key does, and how to leave. */
-export async function episodeView(root, episode, top) {
+export async function episodeView(root, episode) {
   let overview = await get("episode", { e: episode });
   let numbers = [];
   let hits = [];
-  const filters = { branch: "", errors: false, text: "" };
+  const filters = { branch: "", tool: "", errors: false, text: "" };
   const live = () => overview.live && !alone;
 
   // --- the frame ---
@@ -54,6 +54,7 @@ export async function episodeView(root, episode, top) {
       replace(box, step && !step.damaged ? stepCard(step, episode, actions) : h("article", { class: "step empty bad" }, `#${number} ${step?.damaged ?? ""}`));
       box.classList.toggle("hit", hits.includes(number));
       box.classList.toggle("current", current === number);
+      if (filters.text) remark();
     };
     if (found.steps) put(found.steps);
     else {
@@ -64,11 +65,16 @@ export async function episodeView(root, episode, top) {
   });
 
   let current = null;
+  let marking = 0;
+  const remark = () => {
+    cancelAnimationFrame(marking);
+    marking = requestAnimationFrame(() => mark(scroller, filters.text));
+  };
+  scroller.addEventListener("toggle", remark, true); // what is unfolded is marked too
   const goTo = (number, { quiet = false } = {}) => {
     if (tab !== "steps") show("steps");
     if (!numbers.includes(number)) {
-      filters.branch = "";
-      filters.errors = false;
+      Object.assign(filters, { branch: "", tool: "", errors: false });
       refilter();
     }
     const index = numbers.indexOf(number);
@@ -76,25 +82,32 @@ export async function episodeView(root, episode, top) {
     current = number;
     list.scrollTo(index);
     for (const element of scroller.querySelectorAll(".item")) element.classList.toggle("current", numbers[Number(element.dataset.index)] === number);
+    marks.at(number);
     if (!quiet) history.replaceState(null, "", `#step=${number}`);
   };
+
+  const marks = timeline(goTo);
 
   // --- filters ---
   let columns = null;
   const matching = () => {
     const all = Array.from({ length: overview.steps }, (_, i) => i + 1);
-    if (!columns || (!filters.branch && !filters.errors)) return all;
-    return all.filter((n) => (!filters.branch || columns.branch[n - 1] === filters.branch) && (!filters.errors || columns.errors[n - 1] > 0));
+    if (!columns || !(filters.branch || filters.tool || filters.errors)) return all;
+    return all.filter((n) => (!filters.branch || columns.branch[n - 1] === filters.branch) && (!filters.tool || columns.tools[n - 1].includes(filters.tool)) && (!filters.errors || columns.errors[n - 1] > 0));
   };
   const refilter = () => {
     numbers = matching();
     list.show(numbers);
-    const said = numbers.length === overview.steps ? plural(overview.steps, "step") : `${numbers.length.toLocaleString("en")} of ${plural(overview.steps, "step")}`;
-    shownCount.textContent = hits.length ? `${said}, ${plural(hits.length, "hit")}` : said;
+    saidHowMany();
     branches.value = filters.branch;
+    tools.value = filters.tool;
     errors.checked = filters.errors;
   };
-  const shownCount = h("span", { class: "soft" });
+  const saidHowMany = () => {
+    const said = numbers.length === overview.steps ? plural(overview.steps, "step") : `${numbers.length.toLocaleString("en")} of ${plural(overview.steps, "step")}`;
+    shownCount.textContent = hits.length ? `${said}, ${plural(hits.length, "hit")}` : said;
+  };
+  const shownCount = h("span", { class: "soft", role: "status" });
   const search = h("input", { type: "search", placeholder: "Search  /", "aria-label": "search" });
   const runSearch = async () => {
     filters.text = search.value.trim();
@@ -109,6 +122,7 @@ export async function episodeView(root, episode, top) {
     }
     refilter();
     if (hits.length) goTo(hits[0]);
+    remark();
   };
   const searchHere = async (text) => {
     const wanted = text.toLowerCase();
@@ -120,6 +134,7 @@ export async function episodeView(root, episode, top) {
   };
   search.addEventListener("change", runSearch);
   const branches = h("select", { "aria-label": "branch", onchange: () => { filters.branch = branches.value; refilter(); } });
+  const tools = h("select", { "aria-label": "tool", onchange: () => { filters.tool = tools.value; refilter(); } });
   const errors = h("input", { type: "checkbox", onchange: () => { filters.errors = errors.checked; refilter(); } });
 
   // --- parts ---
@@ -170,7 +185,6 @@ export async function episodeView(root, episode, top) {
     const value = result?.score ? result.score.value : header.imported?.score;
     replace(head,
       h("div", { class: "title" },
-        top,
         h("h1", {}, e.task),
         h("span", { class: "soft" }, `${e.agent} · ${e.benchmark} · epoch ${e.epoch}`),
         header.fork ? h("span", { class: "pill", title: header.fork.trajectory }, `fork of ${header.fork.episode.agent} after step ${header.fork.at}`) : null,
@@ -188,9 +202,17 @@ export async function episodeView(root, episode, top) {
   };
   const drawBar = () => {
     replace(branches, h("option", { value: "" }, "all branches"), overview.branches.map((b) => h("option", { value: b.name }, `${b.name} (${b.steps})`)));
-    replace(bar, h("div", { class: "controls" }, search, overview.branches.length > 1 ? branches : null, h("label", {}, errors, " with errors"), shownCount),
-      columns && overview.steps > 1 ? timeline(columns, goTo) : null);
+    branches.hidden = overview.branches.length < 2;
+    branches.value = filters.branch;
+    if (!columns) return;
+    const named = [...new Set(columns.tools.flat())].sort();
+    replace(tools, h("option", { value: "" }, "all tools"), named.map((name) => h("option", { value: name }, name)));
+    tools.hidden = named.length < 2;
+    tools.value = filters.tool;
+    marks.show(columns);
   };
+
+  replace(bar, h("div", { class: "controls" }, search, branches, tools, h("label", {}, errors, " with errors"), shownCount), marks.box);
 
   // --- the order in which it comes into sight ---
   drawHead();
@@ -213,9 +235,13 @@ export async function episodeView(root, episode, top) {
         const news = await get("news", { e: episode, after: String(overview.events) });
         if (left) return;
         if (news.events === overview.events && !news.ended) continue;
-        forget("steps", "timeline");
-        for (const start of [...windows.keys()]) if (start + WINDOW > overview.steps - 1) windows.delete(start);
-        if (news.events < overview.events) windows.clear(); // it was begun afresh
+        if (news.events < overview.events) return location.reload(); // it was begun afresh
+        forget("timeline", { e: episode });
+        const open = new Set(new Map((columns?.branch ?? []).map((name, i) => [name, i + 1])).values()); // they may have gone on
+        for (const start of new Set([...open].map(windowOf)).add(windowOf(overview.steps || 1))) {
+          forget("steps", { e: episode, from: String(start), count: String(WINDOW) });
+          windows.delete(start);
+        }
         const stick = list.atEnd;
         overview = await get("episode", { e: episode });
         columns = await get("timeline", { e: episode });
@@ -223,8 +249,8 @@ export async function episodeView(root, episode, top) {
         drawTabs();
         drawBar();
         numbers = matching();
-        list.show(numbers);
-        shownCount.textContent = plural(overview.steps, "step");
+        list.show(numbers, (number) => open.has(number));
+        saidHowMany();
         if (stick && numbers.length) list.scrollTo(numbers.length - 1);
       } catch {
         await new Promise((again) => setTimeout(again, 2000));
@@ -253,5 +279,5 @@ export async function episodeView(root, episode, top) {
     t: () => overview.nodes.length && show(tab === "tree" ? "steps" : "tree"),
     "?": () => sheet("Keys", async () => h("dl", { class: "keys" }, HELP.map(([key, what]) => [h("dt", {}, key), h("dd", {}, what)]))),
   };
-  return { keys, leave: () => { left = true; window.removeEventListener("hashchange", onHash); } };
+  return { keys, leave: () => { left = true; marks.leave(); mark(root, ""); window.removeEventListener("hashchange", onHash); } };
 }

@@ -16,24 +16,21 @@ export class VirtualList {
     this.offsets = [0];
     this.inSight = new Map();
     this.measured = new ResizeObserver((entries) => this.#measure(entries));
-    this.pending = false;
+    this.target = null;
     scroller.addEventListener("scroll", () => this.draw(), { passive: true });
+    for (const hand of ["wheel", "touchmove", "pointerdown", "keydown"]) scroller.addEventListener(hand, () => (this.target = null), { passive: true });
     new ResizeObserver(() => this.draw()).observe(scroller);
   }
 
-  show(items) {
-    for (const element of this.inSight.values()) this.#drop(element);
-    this.inSight.clear();
+  /** Other items. Elements of those that keep their place stay, but for `stale` ones. */
+  show(items, stale = () => true) {
+    for (const [index, element] of this.inSight) {
+      if (items[index] === this.items[index] && !stale(items[index])) continue;
+      this.#drop(element);
+      this.inSight.delete(index);
+    }
     this.items = items;
     this.#place(0);
-    this.draw();
-  }
-
-  /** More items at the end. */
-  extend(items) {
-    const from = this.items.length;
-    this.items = items;
-    this.#place(from);
     this.draw();
   }
 
@@ -46,20 +43,12 @@ export class VirtualList {
     return this.#find(this.scroller.scrollTop + 1);
   }
 
-  /** Bring an item to the top. Heights that were guessed are corrected as they come into sight. */
+  /** Bring an item to the top, and keep it there while what is above it is measured, until somebody scrolls. */
   scrollTo(index) {
     if (index < 0 || index >= this.items.length) return;
     this.target = index;
     this.scroller.scrollTop = this.offsets[index];
     this.draw();
-    requestAnimationFrame(() => {
-      if (this.target === index) this.scroller.scrollTop = this.offsets[index];
-      this.target = null;
-    });
-  }
-
-  element(index) {
-    return this.inSight.get(index);
   }
 
   draw() {
@@ -97,13 +86,14 @@ export class VirtualList {
       const before = this.heights.get(key) ?? this.guess;
       if (!height || before === height || this.inSight.get(index) !== target) continue;
       this.heights.set(key, height);
-      if (this.offsets[index] < this.scroller.scrollTop && this.target === null) shift += height - before;
+      if (this.offsets[index + 1] <= this.scroller.scrollTop) shift += height - before; // it is above what is looked at
       from = Math.min(from, index);
     }
     if (from === Infinity) return;
     this.#place(from);
-    if (shift) this.scroller.scrollTop += shift;
-    if (this.target !== null && this.target !== undefined) this.scroller.scrollTop = this.offsets[this.target];
+    this.body.style.height = `${this.offsets[this.items.length]}px`; // before scrolling, which it bounds
+    if (this.target !== null) this.scroller.scrollTop = this.offsets[this.target];
+    else if (shift) this.scroller.scrollTop += shift;
     this.draw();
   }
 
@@ -130,6 +120,4 @@ export class VirtualList {
     this.measured.unobserve(element);
     element.remove();
   }
-
-  target = null;
 }

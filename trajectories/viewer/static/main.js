@@ -58,7 +58,7 @@ async function open(place) {
       crumbs, h("span", { class: "spacer" }), h("button", { class: "theme", title: "light or dark (d)", onclick: flip }, "◐")),
     root);
   try {
-    page = place.view === "runs" ? await runsView(root, go) : place.view === "run" ? await runView(root, place.run, go) : await episodeView(root, place.episode, null);
+    page = place.view === "runs" ? await runsView(root, go) : place.view === "run" ? await runView(root, place.run, go) : await episodeView(root, place.episode);
     document.title = `${place.episode?.split("/").slice(-3).join(" ") ?? place.run ?? "Runs"} · Trellis`;
   } catch (error) {
     replace(root, h("div", { class: "scroll page" }, h("p", { class: "bad" }, error.message)));

@@ -119,15 +119,16 @@ function square(episodes, open) {
   return box;
 }
 
-const comparisons = (found) => h("div", { class: "panel" }, h("table", {},
-  h("thead", {}, h("tr", {}, ["A against B", "A − B [95 %]", "won", "tied", "lost", "verdict"].map((name) => h("th", {}, name)))),
-  h("tbody", {}, found.map((c) => h("tr", {}, h("td", {}, `${c.a} against ${c.b}`),
-    h("td", { class: "num" }, difference95(c)), h("td", { class: "num" }, c.won ?? c.difference?.won ?? ""), h("td", { class: "num" }, c.tied ?? c.difference?.tied ?? ""),
-    h("td", { class: "num" }, c.lost ?? c.difference?.lost ?? ""), h("td", {}, c.verdict))))));
+const signed = (value) => `${value >= 0 ? "+" : ""}${value.toFixed(3)}`;
 
-function difference95(c) {
-  const d = c.difference?.mean ?? c.difference ?? c.mean ?? {};
-  const sign = (value) => (value === null || value === undefined ? "–" : `${value >= 0 ? "+" : ""}${value.toFixed(3)}`);
-  return typeof d === "number" ? sign(d) : d.low === null || d.low === undefined ? sign(d.value) : `${sign(d.value)} [${sign(d.low)}, ${sign(d.high)}]`;
+function comparisons(found) {
+  const heads = ["A against B", "A − B", "95 %", "won", "tied", "lost", "verdict"];
+  return h("div", { class: "panel" }, h("table", {},
+    h("thead", {}, h("tr", {}, heads.map((name, i) => h("th", { class: i > 0 && i < 6 ? "num" : "" }, name)))),
+    h("tbody", {}, found.map(({ a, b, result, verdict }) => {
+      const { value, low, high } = result.difference;
+      return h("tr", {}, h("td", {}, `${a} against ${b}`), h("td", { class: "num" }, signed(value)),
+        h("td", { class: "num" }, low === null ? "–" : `${signed(low)} to ${signed(high)}`), h("td", { class: "num" }, result.wins),
+        h("td", { class: "num" }, result.tasks - result.wins - result.losses), h("td", { class: "num" }, result.losses), h("td", {}, verdict));
+    }))));
 }
-

@@ -35,10 +35,8 @@ export function getOnce(path, query = {}) {
   return kept.get(address);
 }
 
-/** What was kept of these paths may be another now. */
-export function forget(...paths) {
-  for (const address of kept.keys()) if (paths.includes(address.split("?")[0])) kept.delete(address);
-}
+/** What was kept may be another now. */
+export const forget = (path, query) => kept.delete(addressOf(path, query));
 
 export const imageOf = (episode, name) =>
   alone ? (embedded.images[name] ?? "") : `/blob?${new URLSearchParams({ e: episode, name })}`;

@@ -2,7 +2,7 @@
 
 import { count, h, plural, seconds, usd } from "./dom.js";
 import { imageOf } from "./source.js";
-import { ansi, block, copier, difference } from "./text.js";
+import { ansi, block, copier, difference, prose } from "./text.js";
 
 const COMMANDS = ["command", "cmd", "input"];
 const CODES = ["code", "script", "patch"];
@@ -28,24 +28,23 @@ const beginning = (text, length = 110) => {
   return line.length > length || line.length < plain.length ? `${line.slice(0, length)} …` : line;
 };
 
-function part(part, episode, where, key) {
-  switch (part.kind) {
+function part(each, episode, where, key, repeats) {
+  switch (each.kind) {
     case "text":
-      return lengthOf(part.text) ? block(part.text, { kind: "prose", where }) : null;
+      return lengthOf(each.text) ? prose(each.text, { where, repeats }) : null;
     case "reasoning":
-      return folding(key, [h("b", {}, "reasoning "), h("span", { class: "soft" }, lengthOf(part.text) ? beginning(part.text) : "(kept by the provider)")],
-        () => block(part.text, { kind: "prose thinking", where }), { kind: "reasoning" });
+      return folding(key, [h("b", {}, "reasoning "), h("span", { class: "soft" }, lengthOf(each.text) ? beginning(each.text) : "(kept by the provider)")],
+        () => block(each.text, { kind: "prose thinking", where }), { kind: "reasoning" });
     case "image":
-      return h("img", { class: "picture", src: imageOf(episode, part.blob), alt: "image", loading: "lazy" });
+      return h("img", { class: "picture", src: imageOf(episode, each.blob), alt: "image", loading: "lazy" });
     case "tool_result":
-      return h("div", {}, part.parts.map((inner, i) => (inner.kind === "text" ? block(inner.text, { render: ansi, where }) : partOf(inner, episode, where, `${key}/${i}`))));
+      return h("div", {}, each.parts.map((inner, i) => (inner.kind === "text" ? block(inner.text, { render: ansi, where }) : part(inner, episode, where, `${key}/${i}`))));
     case "tool_call":
       return null; // shown with what came of it
     default:
-      return h("p", { class: "soft" }, `${part.kind}${part.media_type ? ` (${part.media_type})` : ""}`);
+      return h("p", { class: "soft" }, `${each.kind}${each.media_type ? ` (${each.media_type})` : ""}`);
   }
 }
-const partOf = part;
 
 function message(said, episode, where, key, { open = false } = {}) {
   const texts = said.parts.map((each) => (each.kind === "text" ? each.text : each.kind === "tool_result" ? each.parts.map((p) => p.text ?? "").join("\n") : `[${each.kind}]`));
@@ -53,6 +52,8 @@ function message(said, episode, where, key, { open = false } = {}) {
   return folding(key, [h("span", { class: `role ${said.role}` }, said.role), " ", h("span", { class: "soft" }, beginning(first))],
     () => h("div", { class: "inside" }, said.parts.map((each, i) => part(each, episode, where, `${key}/${i}`))), { open, kind: "message" });
 }
+
+const short = (value) => (typeof value === "string" ? value.length < 200 && !value.includes("\n") : value === null || typeof value !== "object");
 
 function argumentsOf(call, where) {
   const left = { ...call.arguments };
@@ -77,8 +78,7 @@ function argumentsOf(call, where) {
   if (rest.length) {
     out.unshift(h("dl", { class: "arguments" }, rest.map(([name, value]) => [
       h("dt", {}, name),
-      h("dd", {}, typeof value === "string" && value.length < 200 && !value.includes("\n") ? value
-        : block(typeof value === "string" || value?.clipped ? value : JSON.stringify(value, null, 1), { where })),
+      h("dd", {}, short(value) ? String(value) : block(typeof value === "string" || value?.clipped ? value : JSON.stringify(value, null, 1), { where })),
     ])));
   }
   if (call.malformed) out.push(h("p", { class: "bad" }, "not a JSON object:"), block(call.malformed, { where }));
@@ -118,6 +118,8 @@ const usageOf = (usage) => {
   return `${count(read)} → ${count((usage.output ?? 0) + (usage.audio_output ?? 0))} tokens`;
 };
 
+const bare = (code) => code.replace(/\s+/g, "");
+
 /** The element of a step. `actions`: what its buttons do. */
 export function stepCard(step, episode, actions) {
   const where = { e: episode, n: step.number };
@@ -126,6 +128,8 @@ export function stepCard(step, episode, actions) {
   const told = new Set(step.acts.map((each) => each.call.id));
   const undone = (reply?.parts ?? []).filter((each) => each.kind === "tool_call" && !told.has(each.id));
   const given = step.given.filter((said) => said.role !== "assistant" && said.role !== "tool");
+  const called = new Set(step.acts.flatMap((each) => Object.values(each.call.arguments)).filter((value) => typeof value === "string").map(bare));
+  const repeats = (code) => called.has(bare(code));
   return h("article", { class: "step", tabIndex: -1, "data-step": step.number, "aria-label": `step ${step.number}` },
     h("header", {},
       h("a", { class: "number", href: `#step=${step.number}`, title: "link to this step" }, step.number ? `#${step.number}` : "judge"),
@@ -142,7 +146,7 @@ export function stepCard(step, episode, actions) {
         step.number ? h("button", { onclick: () => actions.raw(step), title: "the events in the log" }, "raw") : null)),
     given.map((said, i) => message(said, episode, where, `${key}/g${i}`)),
     h("div", { class: "reply" },
-      reply ? reply.parts.map((each, i) => part(each, episode, where, `${key}/p${i}`)) : null,
+      reply ? reply.parts.map((each, i) => part(each, episode, where, `${key}/p${i}`, repeats)) : null,
       step.overflow ? h("p", { class: "bad" }, step.overflow) : null,
       (reply?.dropped ?? []).map((line) => h("p", { class: "soft" }, `left behind: ${line}`))),
     step.acts.map((each, i) => act(each, episode, where, `${key}/a${i}`)),

@@ -71,9 +71,60 @@ export function block(value, { render = shown, kind = "", where = null } = {}) {
   } else {
     whole();
   }
-  if (clipped) box.append(rest(value, where, pre, render));
+  if (clipped) box.append(where ? rest(value, where, pre, render) : h("p", { class: "soft" }, `${plural(value.chars, "character")}; the whole is in the log`));
   if (text) box.append(copier(() => text));
   return box;
+}
+
+/** A reply's pieces: what stands between fences is code. */
+function fenced(text) {
+  const pieces = [];
+  let lines = [];
+  let fence = null;
+  const end = () => {
+    const piece = lines.join("\n");
+    if (piece.trim()) pieces.push({ code: fence !== null, text: fence === null ? piece.trim() : piece });
+    lines = [];
+  };
+  for (const line of text.split("\n")) {
+    const bare = line.trim();
+    const opens = fence === null && /^(`{3,}|~{3,})[^`]*$/.exec(bare);
+    if (opens || bare === fence) {
+      end();
+      fence = opens ? opens[1] : null;
+    } else lines.push(line);
+  }
+  end();
+  return pieces;
+}
+
+/** What a model said, with its fenced code as code. `repeats(code)`: is this code shown anyhow? Then it is folded. */
+export function prose(value, { where = null, repeats = () => false } = {}) {
+  if (typeof value !== "string") return block(value, { kind: "prose", where }); // clipped: its rest comes later
+  return h("div", { class: "said" }, fenced(value).map(({ code, text }) => {
+    if (!code) return block(text, { kind: "prose", where });
+    if (!repeats(text)) return block(text, { where });
+    return h("details", { class: "fold" }, h("summary", {}, h("span", { class: "soft" }, `code, as in the call below (${plural(text.split("\n").length, "line")})`)), block(text, { where }));
+  }));
+}
+
+/** Marks where a text is found in what is in sight, without a change to the document. */
+export function mark(root, text) {
+  if (!window.CSS?.highlights) return;
+  const wanted = text.toLowerCase();
+  const ranges = [];
+  const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  while (wanted && walker.nextNode() && ranges.length < 2000) {
+    const here = walker.currentNode.data.toLowerCase();
+    if (here.length !== walker.currentNode.length) continue; // other places in lower case
+    for (let at = here.indexOf(wanted); at >= 0; at = here.indexOf(wanted, at + wanted.length)) {
+      const range = new Range();
+      range.setStart(walker.currentNode, at);
+      range.setEnd(walker.currentNode, at + wanted.length);
+      ranges.push(range);
+    }
+  }
+  CSS.highlights.set("found", new Highlight(...ranges));
 }
 
 function rest(value, where, pre, render) {

@@ -5,7 +5,8 @@ import { metrics } from "./charts.js";
 import { getOnce } from "./source.js";
 import { ansi, block, difference } from "./text.js";
 
-const [ACROSS, DOWN] = [74, 84];
+const [ACROSS, DOWN] = [74, 104];
+const [RADIUS, LABEL] = [17, 46]; // edges begin below what is written under a node
 
 function layout(nodes) {
   const known = new Map(nodes.map((node) => [node.id, { node, children: [], depth: 0, x: 0 }]));
@@ -82,8 +83,9 @@ export function treeView(overview, episode, goTo) {
 function draw(nodes, pick) {
   const places = layout(nodes);
   const path = bestPath(nodes);
+  const [best] = path;
   const wide = (Math.max(0, ...places.map((place) => place.x)) + 1) * ACROSS + 20;
-  const tall = (Math.max(0, ...places.map((place) => place.depth)) + 1) * DOWN + 10;
+  const tall = (Math.max(0, ...places.map((place) => place.depth)) + 1) * DOWN - 30;
   const [x, y] = [(place) => place.x * ACROSS + 46, (place) => place.depth * DOWN + 34];
   const values = nodes.map((node) => node.metric).filter((value) => typeof value === "number" && Number.isFinite(value));
   const [low, high] = [Math.min(...values), Math.max(...values)];
@@ -92,16 +94,19 @@ function draw(nodes, pick) {
   return s("svg", { width: wide, height: tall, viewBox: `0 0 ${wide} ${tall}`, role: "group", "aria-label": `tree of ${plural(nodes.length, "node")}` },
     places.flatMap((place) => place.children.map((child) => s("path", {
       class: path.has(child.node.id) && path.has(place.node.id) ? "edge best" : "edge",
-      d: `M${x(place)},${y(place)} C${x(place)},${y(place) + DOWN / 2} ${x(child)},${y(child) - DOWN / 2} ${x(child)},${y(child)}` }))),
+      d: `M${x(place)},${y(place) + LABEL} C${x(place)},${y(child) - RADIUS - 8} ${x(child)},${y(place) + LABEL + 8} ${x(child)},${y(child) - RADIUS - 5}` }))),
     places.map((place) => {
       const { node } = place;
       const number = typeof node.metric === "number" && Number.isFinite(node.metric);
       return s("g", { class: `node ${node.stage}${node.is_buggy ? " buggy" : ""}${path.has(node.id) ? " on-path" : ""}`, "data-id": node.id, tabindex: 0,
         role: "button", "aria-label": `node ${node.id}, ${node.stage}`, transform: `translate(${x(place)},${y(place)})`, onclick: () => pick(node.id),
         onkeydown: (event) => event.key === "Enter" && pick(node.id) },
-      s("circle", { r: 17, "fill-opacity": number && !node.is_buggy ? 0.2 + 0.8 * good(node.metric) : 1 }),
+      s("circle", { class: "halo", r: RADIUS + 9 }),
+      path.has(node.id) ? s("circle", { class: "ring", r: RADIUS + 4 }) : null,
+      s("circle", { class: "body", r: RADIUS, "fill-opacity": number && !node.is_buggy ? 0.12 + 0.4 * good(node.metric) : 0.12 }),
+      node.id === best ? s("text", { class: "star", x: 15, y: -14 }, "★") : null,
       s("text", { class: "id", "text-anchor": "middle", y: 4 }, node.id),
-      s("text", { class: "metric", "text-anchor": "middle", y: 32 }, number ? Number(node.metric.toPrecision(4)) : node.is_buggy ? "failed" : ""),
+      s("text", { class: "metric", "text-anchor": "middle", y: 39 }, number ? Number(node.metric.toPrecision(4)) : node.is_buggy ? "failed" : ""),
       s("title", {}, `${node.stage} ${node.id}: ${node.is_buggy ? "failed" : node.metric}`));
     }));
 }
