@@ -221,7 +221,8 @@ export async function episodeView(root, episode) {
   refilter();
   const asked = /#step=(\d+)/.exec(location.hash);
   if (asked) goTo(Number(asked[1]), { quiet: true });
-  getOnce("timeline", { e: episode }).then((found) => {
+  const firstOnes = windows.get(windowOf(current ?? 1))?.asked; // they come first into sight
+  Promise.resolve(firstOnes).catch(() => {}).then(() => getOnce("timeline", { e: episode })).then((found) => {
     columns = found;
     drawHead();
     drawTabs();

@@ -87,10 +87,14 @@ function argumentsOf(call, where) {
 
 const codeOf = (result) => result?.data?.exit_code;
 
-function change(diff, key, where) {
+const SHORT_DIFF = 40;
+
+/** `told`: the call says itself what it changes. */
+function change(diff, key, where, told) {
   const title = [h("span", { class: `change ${diff.kind}` }, diff.kind), " ", h("code", {}, diff.path)];
   if (!diff.diff) return h("p", { class: "file" }, title, " ", h("span", { class: "soft" }, diff.said));
-  return folding(key, title, () => (typeof diff.diff === "string" ? difference(diff.diff) : block(diff.diff, { where })), { kind: "file" });
+  return folding(key, title, () => (typeof diff.diff === "string" ? difference(diff.diff) : block(diff.diff, { where })),
+    { kind: "file", open: !told && typeof diff.diff === "string" && diff.diff.split("\n").length <= SHORT_DIFF });
 }
 
 export function act(each, episode, where, key) {
@@ -107,9 +111,9 @@ export function act(each, episode, where, key) {
       h("span", { class: "soft" }, took === null ? "" : seconds(took))),
     argumentsOf(call, where),
     result ? h("div", { class: "result" }, result.parts.map((inner, i) =>
-      inner.kind === "text" ? (lengthOf(inner.text) ? block(inner.text, { render: ansi, kind: "output", where }) : h("p", { class: "soft" }, "(no output)"))
+      inner.kind === "text" ? (beginning(inner.text) ? block(inner.text, { render: ansi, kind: "output", where }) : h("p", { class: "soft" }, "(no output)"))
         : part(inner, episode, where, `${key}/r${i}`))) : null,
-    each.changes.map((diff, i) => change(diff, `${key}/f${i}`, where)),
+    each.changes.map((diff, i) => change(diff, `${key}/f${i}`, where, typeof call.arguments.new_str === "string")),
     each.more_changes ? h("p", { class: "soft" }, `and ${plural(each.more_changes, "more file")}`) : null);
 }
 
@@ -144,7 +148,7 @@ export function stepCard(step, episode, actions) {
       h("span", { class: "tools" },
         step.number ? h("button", { onclick: () => actions.conversation(step), title: "everything that this call sent" }, "sent") : null,
         step.number ? h("button", { onclick: () => actions.raw(step), title: "the events in the log" }, "raw") : null)),
-    given.map((said, i) => message(said, episode, where, `${key}/g${i}`)),
+    given.map((said, i) => message(said, episode, where, `${key}/g${i}`, { open: said.parts.some((each) => each.kind === "image") })),
     h("div", { class: "reply" },
       reply ? reply.parts.map((each, i) => part(each, episode, where, `${key}/p${i}`, repeats)) : null,
       step.overflow ? h("p", { class: "bad" }, step.overflow) : null,

@@ -62,7 +62,7 @@ export function timeline(go) {
       const read = (bar.input / mostTokens) * (TOKENS - 2);
       const wrote = Math.max(2, (bar.output / mostTokens) * (TOKENS - 2));
       rect(bar.errors ? "--bad" : "--accent", x, TOKENS - read - wrote, thick, wrote, 0.95);
-      rect(bar.errors ? "--bad" : "--accent", x, TOKENS - read, thick, read, 0.4);
+      rect("--accent", x, TOKENS - read, thick, read, 0.4);
       if (priced) rect("--gold", x, TOKENS + 3 + COSTS - Math.max(1, (bar.cost / mostCost) * COSTS), thick, Math.max(1, (bar.cost / mostCost) * COSTS), 0.9);
       if (order.length > 1) rect(["--draft", "--crossover"][place.get(bar.branch) % 2], x, height - STRIP, step, STRIP, 0.85);
     });
@@ -75,7 +75,7 @@ export function timeline(go) {
       columns.ended[i] === null ? "" : usd(columns.cost_usd[i]), columns.ended[i] === null ? "" : seconds(columns.ended[i] - columns.began[i]), tools, columns.errors[i] ? "error" : ""].filter(Boolean).join(" · ");
   };
   const under = (event) => Math.max(0, Math.min(total - 1, Math.floor((event.offsetX / canvas.clientWidth) * total)));
-  const legend = () => (told.textContent = `tokens: sent (light), written (dark)${columns?.cost_usd.some((value) => value > 0) ? " · below: cost" : ""}${new Set(columns?.branch).size > 1 ? " · strip: branches" : ""}`);
+  const legend = () => (told.textContent = !columns?.input.some((value, i) => value || columns.output[i]) ? "the log counts no tokens" : `tokens: sent (pale), written (strong)${columns?.cost_usd.some((value) => value > 0) ? " · below: cost" : ""}${new Set(columns?.branch).size > 1 ? " · strip: branches" : ""}${columns?.errors.some(Boolean) ? " · red: an error" : ""}`);
   canvas.addEventListener("mousemove", (event) => total && (told.textContent = said(under(event))));
   canvas.addEventListener("mouseleave", legend);
   canvas.addEventListener("click", (event) => total && go(1 + under(event)));
