@@ -34,9 +34,9 @@ export async function episodeView(root, episode) {
   const windowOf = (number) => 1 + Math.floor((number - 1) / WINDOW) * WINDOW;
   const load = (start) => {
     if (!windows.has(start)) {
-      const asked = getOnce("steps", { e: episode, from: String(start), count: String(WINDOW) });
-      windows.set(start, { asked, steps: null });
-      asked.then((steps) => { windows.get(start).steps = steps; }, () => windows.delete(start));
+      const found = { asked: getOnce("steps", { e: episode, from: String(start), count: String(WINDOW) }), steps: null };
+      windows.set(start, found);
+      found.asked.then((steps) => { found.steps = steps; }, () => windows.get(start) === found && windows.delete(start));
     }
     return windows.get(start);
   };
@@ -80,6 +80,7 @@ export async function episodeView(root, episode) {
     const index = numbers.indexOf(number);
     if (index < 0) return;
     current = number;
+    scroller.focus({ preventScroll: true }); // so that the keys move on, also after a search
     list.scrollTo(index);
     for (const element of scroller.querySelectorAll(".item")) element.classList.toggle("current", numbers[Number(element.dataset.index)] === number);
     marks.at(number);
@@ -239,17 +240,18 @@ export async function episodeView(root, episode) {
         if (news.events < overview.events) return location.reload(); // it was begun afresh
         forget("timeline", { e: episode });
         const open = new Set(new Map((columns?.branch ?? []).map((name, i) => [name, i + 1])).values()); // they may have gone on
-        for (const start of new Set([...open].map(windowOf)).add(windowOf(overview.steps || 1))) {
+        const changed = new Set([...open].map(windowOf)).add(windowOf(overview.steps || 1));
+        overview = await get("episode", { e: episode });
+        columns = await get("timeline", { e: episode });
+        for (const start of changed) {
           forget("steps", { e: episode, from: String(start), count: String(WINDOW) });
           windows.delete(start);
         }
-        const stick = list.atEnd;
-        overview = await get("episode", { e: episode });
-        columns = await get("timeline", { e: episode });
         drawHead();
         drawTabs();
         drawBar();
         numbers = matching();
+        const stick = list.atEnd; // asked now: somebody may have scrolled meanwhile
         list.show(numbers, (number) => open.has(number));
         saidHowMany();
         if (stick && numbers.length) list.scrollTo(numbers.length - 1);

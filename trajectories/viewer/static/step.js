@@ -66,10 +66,10 @@ function argumentsOf(call, where) {
       }
     }
   };
-  take(COMMANDS, (text) => block(text, { kind: "command", where }));
+  if (!("path" in left)) take(COMMANDS, (text) => block(text, { kind: "command", where }));
   take(CODES, (text) => block(text, { kind: "python", where }));
   if (typeof left.old_str === "string" && typeof left.new_str === "string") {
-    const lines = (text, mark) => (text ? text.split("\n").map((line) => mark + line) : []);
+    const lines = (text, mark) => (text ? text.replace(/\n$/, "").split("\n").map((line) => mark + line) : []);
     out.push(difference([...lines(left.old_str, "-"), ...lines(left.new_str, "+")].join("\n")));
     delete left.old_str;
     delete left.new_str;
