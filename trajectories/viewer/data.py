@@ -13,7 +13,7 @@ from trellis.models.model import Usage
 from trellis.trajectories.files import FileDiff, Files, text_diff
 from trellis.trajectories.log import LogError
 from trellis.trajectories.recorded import ASKS, GRADER, unpack
-from trellis.trajectories.trajectory import Act, Note, Step, Trajectory
+from trellis.trajectories.trajectory import Act, Branch, Note, Step, Trajectory
 from trellis.trajectories.viewer.documents import CLIP, clipped, encoded, is_number, loose, shortened, text_at, texts
 
 MOST_CHANGES = 200
@@ -52,7 +52,7 @@ class EpisodeData:
             "events": len(trajectory.file),
             "ended_at": trajectory.file.entries[-1].at,
             "branches": [
-                {"name": b.name, "parent": b.parent, "steps": len(b.steps)}
+                {"name": b.name, "parent": b.parent, "steps": len(b.steps), "opening": len(self._opening(b))}
                 for b in trajectory.branches.values()
                 if b.name != GRADER
             ],
@@ -94,8 +94,7 @@ class EpisodeData:
     def opening(self, branch: str) -> list[dict[str, Any]]:
         """What happened on a branch before its first step. Raises KeyError: there is no such branch."""
         trajectory = self.trajectory
-        seqs = trajectory.branches[branch].opening
-        acts = [seq for seq in seqs if trajectory.file.entries[seq].kind == "act.begun"]
+        acts = self._opening(trajectory.branches[branch])
         return [clipped(self._act(trajectory.act(seq)), ("act", seq)) for seq in acts]
 
     def conversation(self, number: int) -> dict[str, Any]:
@@ -201,6 +200,9 @@ class EpisodeData:
         if trajectory.branches[entry.branch].steps[-1] != number:
             self._rows[number] = row
         return row
+
+    def _opening(self, branch: Branch) -> list[int]:
+        return [seq for seq in branch.opening if self.trajectory.file.entries[seq].kind == "act.begun"]
 
     def _tools(self, acts: Iterable[int]) -> list[str]:
         """Names of the tools that were called; those that cannot be read are left out."""

@@ -3,7 +3,7 @@
 import { count, h, plural, replace, score, seconds, usd } from "./dom.js";
 import { alone, forget, get, getOnce } from "./source.js";
 import { VirtualList } from "./list.js";
-import { conversation, raw, stepCard } from "./step.js";
+import { act, conversation, raw, stepCard } from "./step.js";
 import { block, mark } from "./text.js";
 import { timeline } from "./timeline.js";
 import { treeView } from "./tree.js";
@@ -150,7 +150,7 @@ export async function episodeView(root, episode) {
     if (name === "steps") replace(main, bar, scroller);
     else if (name === "tree") replace(main, h("div", { class: "scroll" }, treeView(overview, episode, goTo)));
     else if (name === "judge") replace(main, h("div", { class: "scroll narrow" }, "…")), judge(main.firstChild);
-    else replace(main, h("div", { class: "scroll narrow" }, about()));
+    else replace(main, h("div", { class: "scroll narrow" }, about(), openings()));
     if (name === "steps") list.draw();
   };
   const judge = async (box) => {
@@ -166,6 +166,13 @@ export async function episodeView(root, episode) {
       packages ? [h("h2", {}, "Packages"), block(JSON.stringify(packages, null, 1))] : null,
     ];
   };
+  /** Calls that no step made: what a scaffold did before it asked a model. */
+  const openings = () => overview.branches.filter((branch) => branch.opening).map(({ name }) => {
+    const box = h("div", {}, "…");
+    getOnce("opening", { e: episode, branch: name }).then(
+      (acts) => replace(box, acts.map((each, i) => act(each, episode, { e: episode }, `opening/${name}/${i}`))), (error) => replace(box, error.message));
+    return [h("h2", {}, `Before the first step of ${name}`), box];
+  });
   const sheet = async (title, contents) => {
     const body = h("div", {}, "…");
     replace(dialog, h("header", {}, h("h2", {}, title), h("button", { onclick: () => dialog.close() }, "close")), body);
