@@ -214,7 +214,7 @@ export async function episodeView(root, episode) {
     branches.value = filters.branch;
     if (!columns) return;
     const named = [...new Set(columns.tools.flat())].sort();
-    replace(tools, h("option", { value: "" }, "all tools"), named.map((name) => h("option", { value: name }, name)));
+    replace(tools, named.length > 1 && h("option", { value: "" }, "all tools"), named.length > 1 && named.map((name) => h("option", { value: name }, name)));
     tools.hidden = named.length < 2;
     tools.value = filters.tool;
     marks.show(columns);

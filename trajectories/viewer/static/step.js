@@ -2,7 +2,7 @@
 
 import { count, h, plural, seconds, usd } from "./dom.js";
 import { imageOf } from "./source.js";
-import { ansi, block, copier, difference, prose } from "./text.js";
+import { ansi, block, copier, difference, isClipped, prose } from "./text.js";
 
 const COMMANDS = ["command", "cmd", "input"];
 const CODES = ["code", "script", "patch"];
@@ -21,9 +21,9 @@ function folding(key, title, contents, { open = false, kind = "" } = {}) {
   return box;
 }
 
-const lengthOf = (text) => (typeof text === "object" && text !== null ? text.chars : text.length);
+const lengthOf = (text) => (isClipped(text) ? text.chars : text.length);
 const beginning = (text, length = 110) => {
-  const plain = (typeof text === "object" && text !== null ? text.clipped : text).trim();
+  const plain = (isClipped(text) ? text.clipped : text).trim();
   const line = plain.split("\n", 1)[0];
   return line.length > length || line.length < plain.length ? `${line.slice(0, length)} …` : line;
 };
@@ -60,7 +60,7 @@ function argumentsOf(call, where) {
   const out = [];
   const take = (names, render) => {
     for (const name of names) {
-      if (typeof left[name] === "string" || left[name]?.clipped) {
+      if (typeof left[name] === "string" || isClipped(left[name])) {
         out.push(render(left[name]));
         delete left[name];
       }
@@ -78,7 +78,7 @@ function argumentsOf(call, where) {
   if (rest.length) {
     out.unshift(h("dl", { class: "arguments" }, rest.map(([name, value]) => [
       h("dt", {}, name),
-      h("dd", {}, short(value) ? String(value) : block(typeof value === "string" || value?.clipped ? value : JSON.stringify(value, null, 1), { where })),
+      h("dd", {}, short(value) ? String(value) : block(value, { where })),
     ])));
   }
   if (call.malformed) out.push(h("p", { class: "bad" }, "not a JSON object:"), block(call.malformed, { where }));

@@ -55,11 +55,14 @@ export function difference(text) {
   }));
 }
 
+/** Is it the beginning of a long text? An object of somebody else's may have such names too. */
+export const isClipped = (value) => typeof value?.clipped === "string" && typeof value.chars === "number" && typeof value.at === "string";
+
 /** A text in a block: folded where it is long, the rest of a clipped one fetched when asked for.
     `where` says how: {e, n} of the step that holds it, or null. */
 export function block(value, { render = shown, kind = "", where = null } = {}) {
-  const clipped = value !== null && typeof value === "object";
-  const text = clipped ? value.clipped : String(value ?? "");
+  const clipped = isClipped(value);
+  const text = clipped ? value.clipped : typeof value === "string" ? value : JSON.stringify(value ?? "", null, 1);
   const lines = text.split("\n");
   const pre = h("pre", { class: `code ${kind}` });
   const box = h("div", { class: "block" }, pre);
