@@ -35,7 +35,7 @@ async def test_what_an_episode_was_and_its_columns(written: Written) -> None:
     columns = data.timeline()
     assert columns["branch"] == ["main", "main", "main/b"]
     assert columns["input"] == [10, 10, 10]
-    assert columns["acts"] == [1, 1, 0]
+    assert [len(names) for names in columns["tools"]] == [1, 1, 0]
     assert columns["errors"] == [0, 1, 0]
     assert data.timeline() == columns
     (step,) = data.steps(2, 1)

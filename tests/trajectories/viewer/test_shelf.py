@@ -25,7 +25,7 @@ async def test_what_a_page_asks_for(written: Written) -> None:
     overview = shelf.answer("episode", {"e": "e"})
     assert (overview["steps"], overview["result"], overview["live"]) == (1, {"outcome": "completed"}, False)
     assert len(shelf.answer("steps", {"e": "e", "from": "1", "count": "100"})) == 1
-    assert shelf.answer("timeline", {"e": "e"})["acts"] == [1]
+    assert shelf.answer("timeline", {"e": "e"})["tools"] == [["shell"]]
     assert shelf.answer("judgements", {"e": "e"}) == []
     assert shelf.answer("opening", {"e": "e", "branch": "main"}) == []
     assert shelf.answer("conversation", {"e": "e", "n": "1"})["before"] == 0
