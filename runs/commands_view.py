@@ -9,7 +9,7 @@ import click
 
 from trellis.runs import text
 from trellis.runs.errors import UsageError
-from trellis.runs.finding import open_trajectory
+from trellis.runs.finding import find_trajectory
 from trellis.runs.flags import runs_dir
 from trellis.runs.folder import find
 from trellis.runs.library import RunLibrary
@@ -33,6 +33,7 @@ def view(what: str | None, port: int, open_: bool, html: Path | None, runs_dir: 
     shelf = LibraryShelf(_library(what, runs_dir))
     if html is not None:
         return _write(shelf, html)
+    _open_first(shelf)
     try:
         viewer = Viewer(shelf, port)
     except OSError as error:
@@ -48,6 +49,16 @@ def view(what: str | None, port: int, open_: bool, html: Path | None, runs_dir: 
         viewer.stop()
         shelf.close()
     return 0
+
+
+def _open_first(shelf: LibraryShelf) -> None:
+    """A trajectory is open before a browser asks for it, and what cannot be read is told at once."""
+    try:
+        first = shelf.answer("first", {})
+        if first["view"] == "episode":
+            shelf.answer("episode", {"e": first["episode"]})
+    except NotThere as error:
+        raise UsageError(text.line(str(error), 300)) from None
 
 
 def _write(shelf: LibraryShelf, target: Path) -> int:
@@ -74,5 +85,4 @@ def _library(what: str | None, runs_dir: Path) -> RunLibrary:
     try:
         return RunLibrary(runs_dir, run=find(what, runs_dir))
     except UsageError:
-        with open_trajectory(what, runs_dir) as trajectory:  # so that what cannot be read is told at once
-            return RunLibrary(runs_dir, log=trajectory.path)
+        return RunLibrary(runs_dir, log=find_trajectory(what, runs_dir))
