@@ -109,7 +109,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.kill
-@pytest.mark.parametrize("calls", [1, 7, 19, 30, 44])
+@pytest.mark.parametrize("calls", [1, 44])
 def test_kill_and_resume(spawn: Spawn, sums: str, tmp_path: Path, uninterrupted: Path, calls: int) -> None:
     marks = tmp_path / "marks"
     process = spawn("run", str(experiment(sums, tmp_path)), SUMS_MARKS=str(marks))
