@@ -228,7 +228,7 @@ EVIL = (
     "<script>window.canary=1</script><img src=x onerror=window.canary=1>\"'><svg onload=window.canary=1>"
     "</script></pre></textarea></style><!-- {{constructor.constructor('window.canary=1')()}} ${window.canary=1} "
     "javascript:window.canary=1 [x](javascript:window.canary=1) http://evil.example/x \u202eevil\u2066 \u200b\u00ad\ufeff "
-    "\x07\x9b31m\x00 \x1b[2J\x1b]8;;http://evil.example\x07link\x1b]8;;\x07 \x1b]52;c;eA==\x07 \x1bP+q\x1b\\ \ud800 \udc00x\r hidden"
+    "\x07\x9b31m\x00 \x1b[2J\x1b]8;;http://evil.example\x07link\x1b]8;;\x07 \x1b]52;c;eA==\x07 \x1bP+q\x1b\\ \ud800 \udc00x\r hidden \U000e0041\u180e"
 )
 NAMES = ("__proto__", "constructor", "prototype", "toString", "hasOwnProperty", "clipped", "then")
 
@@ -299,7 +299,19 @@ async def look_everywhere(view: Watched, branches: int) -> int:
     marks = await page.evaluate(
         "[...new Set([...document.querySelectorAll('article .steering')].map((m) => m.textContent))]"
     )
-    assert {"\\u202e", "\\u200b", "\\x07", "\\x00", "\\x9b", "\\ud800", "\\udc00", "\\ufeff", "\\x0d"} <= set(marks)
+    assert {
+        "\\u202e",
+        "\\u200b",
+        "\\x07",
+        "\\x00",
+        "\\x9b",
+        "\\ud800",
+        "\\udc00",
+        "\\ufeff",
+        "\\x0d",
+        "\\u{e0041}",
+        "\\u180e",
+    } <= set(marks)
     visible = await page.evaluate("document.querySelector('#app').textContent")
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202e\u2066\ufeff]", visible)
     assert "<script>window.canary=1</script>" in visible
