@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trellis.models.terminal import visible
-from trellis.runs.regression import Change, Replayed
+from trellis.runs.recorded_changes import Change
+from trellis.runs.regression import Replayed
 from trellis.runs.text import plural
 
 SHOWN = 40

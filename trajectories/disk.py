@@ -116,7 +116,7 @@ def sync(paths: Iterable[Path]) -> None:
 def _size(path: Path) -> int | None:
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # below a file there is none either
         return None
 
 

@@ -18,8 +18,9 @@ from trellis.models.scripted import Scripted, ScriptItem
 from trellis.runs import experiment as experiments
 from trellis.runs.errors import UsageError
 from trellis.runs.plan import make_plan
+from trellis.runs.recorded_changes import Change
 from trellis.runs.registry import resolve
-from trellis.runs.regression import Change, Replayed, Variant, replay, rerecord
+from trellis.runs.regression import Replayed, Variant, replay, rerecord
 from trellis.runs.regression_text import lines
 from trellis.runs.reopening import settings_of
 from trellis.scaffolds.approval import Decision
