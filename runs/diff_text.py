@@ -52,7 +52,7 @@ def _comparison(comparison: Comparison, look: Look) -> Iterator[str]:
         if line.name:
             yield f"  {text.line(line.name)}"
         yield f"      {a:>6} {b:>6}"
-        for pairs in folded(line):
+        for pairs in ([pair] for pair in line.pairs) if look.whole else folded(line):
             if shown >= SHOWN_ROWS and not look.whole:
                 yield f"  ... and {rows - shown:,} more rows: --full shows all, --html FILE makes a page"
                 return

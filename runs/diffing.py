@@ -35,7 +35,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Line:
-    """Steps side by side: of two branches, or of everything where there is only one branch on a side."""
+    """Steps side by side: of two branches, or of everything where no branches belong together."""
 
     a: str | None
     b: str | None
@@ -101,7 +101,7 @@ def compare(a: Side, b: Side) -> Comparison:
 
 
 def folded(line: Line) -> Iterator[Sequence[Pair]]:
-    """Rows one by one, and many in which nothing differs together."""
+    """Rows one by one, and many in a row in which nothing differs together."""
     for same, group in groupby(line.pairs, key=lambda pair: not pair.differs):
         pairs = list(group)
         if same and len(pairs) > _FOLDED:
@@ -159,10 +159,10 @@ def to_json(sides: Sequence[Side], comparisons: Sequence[Comparison]) -> dict[st
 
 def _lines(a: Side, b: Side) -> Iterator[Line]:
     marks_a, marks_b = _by_branch(a), _by_branch(b)
-    if min(len(marks_a), len(marks_b)) < 2:
+    partner = _partners(a, b, marks_a, marks_b)
+    if min(len(marks_a), len(marks_b)) < 2 or not partner:  # of other scaffolds, say: all their steps in order
         yield Line("", "", _aligned(a, b, a.marks, b.marks))
         return
-    partner = _partners(a, b, marks_a, marks_b)
     taken = set(partner.values())
     for name, marks in marks_a.items():
         other = partner.get(name)

@@ -60,6 +60,7 @@ async def test_trajectories_that_are_the_same(trellis: Trellis, write_log: Write
     shown = trellis("diff", *logs).out
     assert "A and B: 4 the same\n  no step differs\n" in shown
     assert "1-4    1-4  4 steps the same" in shown
+    assert trellis("diff", *logs, "--full").out.count("changed: a.py") == 4
     document = trellis("diff", *logs, "--json").document
     assert document["comparisons"][0]["first_divergence"] is None
     assert document["steps"]["A"][0]["changed_files"] == ["a.py"]
@@ -82,19 +83,21 @@ async def test_what_may_differ_when_a_call_is_made_again_is_no_difference(
     assert "A and C: 1 the same done, another result" in shown
 
 
+async def search(folder: Path, names: dict[int, str], said: dict[int, str]) -> str:
+    """Nodes, each made on a branch of its own."""
+    recorder = Recorder(folder, {"episode": {"benchmark": "b", "task": "t", "agent": "tree", "epoch": 1}})
+    for node, branch in names.items():
+
+        async def reply(node: int = node) -> Reply:
+            return Reply(assistant(said[node]), "stop", Usage(), None, 0.0)
+
+        await recorder.generate(branch, "main", "m", [user("go")], (), GenerateConfig(), reply)
+        recorder.once("note.node", "main", data={"id": node, "branch": branch})
+    recorder.close()
+    return str(folder)
+
+
 async def test_branches_of_searches_are_aligned_by_node(trellis: Trellis, tmp_path: Path) -> None:
-    async def search(folder: Path, names: dict[int, str], said: dict[int, str]) -> str:
-        recorder = Recorder(folder, {"episode": {"benchmark": "b", "task": "t", "agent": "tree", "epoch": 1}})
-        for node, branch in names.items():
-
-            async def reply(node: int = node) -> Reply:
-                return Reply(assistant(said[node]), "stop", Usage(), None, 0.0)
-
-            await recorder.generate(branch, "main", "m", [user("go")], (), GenerateConfig(), reply)
-            recorder.once("note.node", "main", data={"id": node, "branch": branch})
-        recorder.close()
-        return str(folder)
-
     a = await search(tmp_path / "a", {0: "main/x", 1: "main/y", 2: "main/only"}, {0: "one", 1: "two", 2: "three"})
     b = await search(tmp_path / "b", {1: "main/x", 0: "main/z"}, {0: "one", 1: "zwei"})
     (comparison,) = trellis("diff", a, b, "--json").document["comparisons"]
@@ -106,6 +109,14 @@ async def test_branches_of_searches_are_aligned_by_node(trellis: Trellis, tmp_pa
     ]
     assert (comparison["first_divergence"]["a"], comparison["first_divergence"]["b"]) == (2, 1)
     assert "main/y | main/x" in trellis("diff", a, b).out
+
+
+async def test_branches_that_have_nothing_in_common_are_aligned_step_by_step(trellis: Trellis, tmp_path: Path) -> None:
+    a = await search(tmp_path / "a", {0: "main/x", 1: "main/y"}, {0: "one", 1: "two"})
+    b = await search(tmp_path / "b", {7: "attempt-1", 8: "attempt-2"}, {7: "two", 8: "three"})
+    (comparison,) = trellis("diff", a, b, "--json").document["comparisons"]
+    rows = [(row["row"], row["a"], row["b"]) for branch in comparison["branches"] for row in branch["rows"]]
+    assert rows == [("only_a", 1, None), ("same", 2, 1), ("only_b", None, 2)]
 
 
 class _Tags(HTMLParser):
