@@ -134,10 +134,12 @@ def _page(data: str) -> str:
         "form-action 'none'"
     )
     embedded = data.replace("<", "\\u003c").replace("&", "\\u0026")
-    html = static("index.html").decode()
-    html = html.replace('<link rel="stylesheet" href="/static/viewer.css">', f"<style>{style}</style>")
+    html = re.sub(r'<link rel="modulepreload" .*\n', "", static("index.html").decode())
+    icon = base64.b64encode(static("icon.svg")).decode()
+    html = html.replace("static/icon.svg", f"data:image/svg+xml;base64,{icon}")
+    html = html.replace('<link rel="stylesheet" href="static/viewer.css">', f"<style>{style}</style>")
     html = html.replace(
-        '<script type="module" src="/static/main.js"></script>',
+        '<script type="module" src="static/main.js"></script>',
         f'<script type="application/json" id="embedded">{embedded}</script>\n<script>{script}</script>',
     )
     return html.replace("<head>", f'<head>\n<meta http-equiv="Content-Security-Policy" content="{policy}">', 1)

@@ -1,7 +1,9 @@
 """A web server for one person on this machine: what it shows was written by models and tools, and nothing of it runs.
 
-It listens on the loopback interface alone. Whoever opens the address that is printed gets a cookie; without it nothing
-is answered, so that neither other users nor pages of other sites can read along. Only GET is known.
+It listens on the loopback interface alone. The address that is printed works once: whoever opens it gets a cookie, and
+without it nothing is answered, so that neither other users nor pages of other sites can read along. Everything lies
+below a folder that nobody can guess: a browser sends a host's cookies to all of its ports, which may be other users',
+but only below the path that they were given for. Only GET is known.
 """
 
 from __future__ import annotations
@@ -32,14 +34,16 @@ POLICY = (
 STATIC = {
     "index.html": "text/html; charset=utf-8",
     "viewer.css": "text/css; charset=utf-8",
+    "icon.svg": "image/svg+xml",
     **{f"{name}.js": "text/javascript; charset=utf-8" for name in (
-        "main", "run", "episode", "tree", "step", "timeline", "charts", "list", "text", "source", "dom",
+        "main", "run", "episode", "tree", "step", "timeline", "charts", "list", "text", "sheet", "source", "dom",
     )},
 }  # fmt: skip
-"""The files of the page, and their types; a module stands before those that it imports."""
+"""The files of the page, and their types."""
 _IMAGES = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF87a", "image/gif"),
            (b"GIF89a", "image/gif"))  # fmt: skip
 PLAIN = "text/plain; charset=utf-8"
+_CLOSED = b"open the address that trellis view printed; it works once: for another browser, start trellis view again"
 NONE: Mapping[str, str] = {}
 _HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -49,8 +53,9 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_HOSTS = ("127.0.0.1", "localhost")
-_PAGE = re.compile(r"/(?:runs|run|episode)?")
+_HOST = re.compile(r"(?:127\.0\.0\.1|localhost)(?::\d+)?", re.IGNORECASE)
+"""Of any port: it may be forwarded from another machine's."""
+_PAGE = re.compile(r"(?:runs|run|episode)?")
 
 
 class NotThere(Exception):
@@ -70,12 +75,18 @@ class Shelf(Protocol):
 
 
 class Viewer:
-    """The server. `address` is for one person: it holds the token."""
+    """The server. `address` is for one person, who opens it once: it holds the token."""
 
     def __init__(self, shelf: Shelf, port: int = 0) -> None:
         """Raises OSError: the port is taken."""
         self.shelf = shelf
-        self.token = secrets.token_urlsafe(24)
+        self.root = f"/{secrets.token_urlsafe(9)}/"
+        """What all addresses begin with."""
+        self.cookie = secrets.token_urlsafe(24)
+        """Its value is known to the browser that was let in, and to nobody else."""
+        self._token = secrets.token_urlsafe(24)
+        self._used = threading.Lock()
+        """Taken by the first who has the token, and kept."""
         self._server = _Server(("127.0.0.1", port), self)
 
     @property
@@ -84,7 +95,11 @@ class Viewer:
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}/?token={self.token}"
+        return f"http://127.0.0.1:{self.port}{self.root}?token={self._token}"
+
+    def lets_in(self, token: str) -> bool:
+        """Is it the token, for the first time?"""
+        return hmac.compare_digest(token.encode(), self._token.encode()) and self._used.acquire(blocking=False)
 
     def serve(self) -> None:
         """For ever, or until `KeyboardInterrupt`, or until another thread calls `shutdown`."""
@@ -141,16 +156,20 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.BAD_REQUEST, b"this is no address")
             return
         query = {name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-        if not self._for_us():
+        viewer = self.server.viewer
+        if not _HOST.fullmatch(self.headers.get("Host", "")):  # a page of another site may have its own name point here
             self._send(HTTPStatus.MISDIRECTED_REQUEST, b"this is not for us")
-        elif "token" in query and self._is_token(query["token"]):
-            place = parts.path if _PAGE.fullmatch(parts.path) else "/"
-            cookie = f"{self._cookie}={query['token']}; Path=/; HttpOnly; SameSite=Strict"
-            self._send(HTTPStatus.SEE_OTHER, b"", headers={"Location": place, "Set-Cookie": cookie})
-        elif not self._known():
-            self._send(HTTPStatus.FORBIDDEN, b"open the address that trellis view printed")
+        elif not parts.path.startswith(viewer.root) or self._asked_by_another_page():
+            self._send(HTTPStatus.FORBIDDEN, _CLOSED)
+        elif self._known() and "token" not in query:
+            self._send(*self._answer(unquote(parts.path.removeprefix(viewer.root)), query))
+        elif self._known():
+            self._send(HTTPStatus.SEE_OTHER, b"", headers={"Location": viewer.root})
+        elif self.command == "GET" and viewer.lets_in(query.get("token", "")):
+            cookie = f"{COOKIE}={viewer.cookie}; Path={viewer.root}; HttpOnly; SameSite=Lax"
+            self._send(HTTPStatus.SEE_OTHER, b"", headers={"Location": viewer.root, "Set-Cookie": cookie})
         else:
-            self._send(*self._answer(unquote(parts.path), query))
+            self._send(HTTPStatus.FORBIDDEN, _CLOSED)
 
     do_HEAD = do_GET
 
@@ -163,14 +182,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, path: str, query: Mapping[str, str]) -> tuple[HTTPStatus, bytes, str]:
         shelf = self.server.viewer.shelf
         try:
-            if path.startswith("/api/"):
-                document = shelf.answer(path.removeprefix("/api/"), query)
+            if path.startswith("api/"):
+                document = shelf.answer(path.removeprefix("api/"), query)
                 return HTTPStatus.OK, encoded(document).encode(), "application/json"
-            if path == "/blob":
+            if path == "blob":
                 return self._image(query.get("name", ""), query.get("e", ""))
-            if path == "/favicon.ico":
-                return HTTPStatus.NO_CONTENT, b"", PLAIN
-            return self._static("index.html" if _PAGE.fullmatch(path) else path.removeprefix("/static/"))
+            return self._static("index.html" if _PAGE.fullmatch(path) else path.removeprefix("static/"))
         except NotThere as error:
             return HTTPStatus.NOT_FOUND, str(error).encode("utf-8", "replace"), PLAIN
         except Exception as error:  # one answer that fails is not the end of the others
@@ -193,30 +210,22 @@ class _Handler(BaseHTTPRequestHandler):
             raise NotThere("this is not an image that is shown")
         return HTTPStatus.OK, data, kind
 
-    def _for_us(self) -> bool:
-        """A page of another site may have its own name point here."""
-        port = self.server.viewer.port
-        host = self.headers.get("Host", "").lower()
-        return host.removesuffix(f":{port}") in _HOSTS and (port == 80 or host.endswith(f":{port}"))
+    def _asked_by_another_page(self) -> bool:
+        """A link may lead here from anywhere; nothing of it is loaded into somebody else's page."""
+        origin = self.headers.get("Sec-Fetch-Site", "none")
+        return origin not in ("none", "same-origin") and self.headers.get("Sec-Fetch-Dest") != "document"
 
     def _known(self) -> bool:
         pairs = (pair.strip().partition("=") for pair in self.headers.get("Cookie", "").split(";"))
-        return any(name == self._cookie and self._is_token(value) for name, _, value in pairs)
-
-    def _is_token(self, text: str) -> bool:
-        return hmac.compare_digest(text.encode(), self.server.viewer.token.encode())
-
-    @property
-    def _cookie(self) -> str:
-        return f"{COOKIE}-{self.server.viewer.port}"  # cookies do not tell ports apart
+        cookie = self.server.viewer.cookie.encode()
+        return any(name == COOKIE and hmac.compare_digest(value.encode(), cookie) for name, _, value in pairs)
 
     def _send(self, status: HTTPStatus, body: bytes, kind: str = PLAIN, headers: Mapping[str, str] = NONE) -> None:
         self.send_response(status)
         for name, value in {**_HEADERS, **headers}.items():
             self.send_header(name, value)
-        if status != HTTPStatus.NO_CONTENT:
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()

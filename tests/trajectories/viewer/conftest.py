@@ -130,12 +130,15 @@ def shelf_of(log: Path, result: Any = None) -> LibraryShelf:
 
 @dataclass
 class Client:
-    """Asks a viewer without being a browser."""
+    """Asks a viewer without being a browser. Addresses are those below its root."""
 
     viewer: Viewer
     cookie: str = ""
 
     def __call__(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> HTTPResponse:
+        return self.at(self.viewer.root + path, method, body, **headers)
+
+    def at(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> HTTPResponse:
         connection = HTTPConnection("127.0.0.1", self.viewer.port, timeout=20)
         given = {"Cookie": self.cookie} if self.cookie else {}
         connection.request(method, path, body=body, headers={**given, **headers})

@@ -18,8 +18,9 @@ import pytest_asyncio
 from trellis.tools.browser.driver.chrome import EXECUTABLES
 from trellis.trajectories.viewer.page import write_page
 from trellis.trajectories.viewer.server import Viewer
+from trellis.trajectories.viewer.shelf import LibraryShelf
 
-from .conftest import PNG, SVG, Written, shelf_of
+from .conftest import PNG, SVG, Logs, Written, shelf_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.hostile, pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -45,9 +46,10 @@ async def chromium() -> AsyncIterator[Any]:
 class Watched:
     """A page, and whatever went wrong in it."""
 
-    def __init__(self, page: Any, origin: str) -> None:
+    def __init__(self, page: Any, origin: str, address: str = "") -> None:
         self.page = page
         self.origin = origin
+        self.address = address
         self.wrong: list[str] = []
         page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
         page.on("console", self._said)
@@ -62,7 +64,7 @@ class Watched:
         await dialog.dismiss()
 
     def _asked(self, url: str) -> None:
-        if not url.startswith((self.origin, "data:image/png;base64,")):
+        if not url.startswith((self.origin, "data:image/png;base64,", "data:image/svg+xml;base64,")):
             self.wrong.append(f"request: {url[:200]}")
 
     def _said(self, said: Any) -> None:
@@ -95,21 +97,18 @@ class Watched:
             "[...document.querySelectorAll('script, iframe, object, embed, link, base, form, [onerror], [onload]')]"
             ".filter((e) => e.closest('#app')).length"
         )
-        hrefs = await self.page.evaluate("[...document.querySelectorAll('#app a')].map((a) => a.getAttribute('href'))")
-        assert all(href is None or re.match(r"[#/]", href) for href in hrefs), hrefs
+        hrefs = await self.page.evaluate("[...document.querySelectorAll('#app a')].map((a) => a.href)")
+        assert all(href.startswith(self.origin) for href in hrefs), hrefs
         assert self.wrong == []
 
 
 @asynccontextmanager
-async def opened(
-    chromium: Any, log: Path, result: Any = None, place: str = "", **context: Any
-) -> AsyncIterator[Watched]:
-    """The page of a trajectory, as a person opens it."""
-    shelf = shelf_of(log, result)
+async def opened_at(chromium: Any, shelf: LibraryShelf, place: str = "", **context: Any) -> AsyncIterator[Watched]:
+    """The viewer, as a person opens it."""
     viewer = Viewer(shelf)
     with viewer.serving() as address:
         profile = await chromium.new_context(viewport={"width": 1200, "height": 800}, **context)
-        watched = Watched(await profile.new_page(), f"http://127.0.0.1:{viewer.port}/")
+        watched = Watched(await profile.new_page(), f"http://127.0.0.1:{viewer.port}{viewer.root}", address)
         try:
             await watched.page.goto(address)
             if place:
@@ -118,6 +117,15 @@ async def opened(
         finally:
             await profile.close()
     shelf.close()
+
+
+@asynccontextmanager
+async def opened(
+    chromium: Any, log: Path, result: Any = None, place: str = "", **context: Any
+) -> AsyncIterator[Watched]:
+    """The page of a trajectory."""
+    async with opened_at(chromium, shelf_of(log, result), place, **context) as watched:
+        yield watched
 
 
 @pytest.fixture
@@ -199,12 +207,105 @@ async def test_the_tree_of_a_search(chromium: Any, long: Written) -> None:
         await view.see("article.step")
         await view.page.keyboard.press("t")
         await view.see(".node-details", has_text="x = 3")
+        assert await view.page.locator(".node-details .code-number").all_inner_texts() == ["3"]
+        await view.page.keyboard.press("k")
+        await view.see(".node-details", has_text="x = 2")
+        await view.until("location.hash === '#node=2'")
+        await view.page.reload()
+        await view.see(".node-details", has_text="x = 2")
         await view.page.locator(".node").nth(1).dispatch_event("click")
         details = await view.see(".node-details", has_text="metric 1")
         assert await details.locator(".line.added").all_inner_texts() == ["+x = 1\n"]
         assert await view.page.locator(".edge").count() == 3
         await details.get_by_role("button", name="step 2").click()
         await view.see(".item.current article[data-step='2']")
+        await view.nothing_ran()
+
+
+class Runs(Logs):
+    """A run of two agents at four tasks."""
+
+    def first(self) -> Any:
+        return {"view": "runs"}
+
+    def runs(self) -> Any:
+        return [
+            {"run": name, "benchmarks": ["b"], "agents": ["x"], "done": 8, "state": "done"} for name in ("r1", "r2")
+        ]
+
+    def run(self, run: str) -> Any:
+        names = [(task, agent) for task in "abcd" for agent in ("react", "tree")]
+        usage = {"input": 5, "output": 5}
+        episodes = [
+            {"benchmark": "b", "task": f"task-{task}", "agent": agent, "epoch": 1, "episode": "e", "outcome": "completed",
+             "score": {"value": number / 8, "flags": ["peeked"] * (number == 3)}, "steps": 10 - number, "usage": usage,
+             "cost_usd": 0.5, "time_s": 3.0}
+            for number, (task, agent) in enumerate(names)
+        ]  # fmt: skip
+        summary: dict[str, Any] = {
+            "metrics": {"score": 0.5, "success_rate": 0.5},
+            "cost_usd": 4.0,
+            "outcomes": {},
+            "agents": [],
+        }
+        return {"run": run, "name": "", "busy": False, "experiment": "", "episodes": episodes,
+                "summary": {**summary, "comparisons": []}}  # fmt: skip
+
+
+async def test_runs_and_a_run_by_keys(chromium: Any, long: Written) -> None:
+    await steps(long, 2)
+    shelf = LibraryShelf(Runs({"e": long.close()}, {"e": {"outcome": "completed"}}))
+    async with opened_at(chromium, shelf) as view:
+        press = view.page.keyboard.press
+        await view.see("tr.row")
+        await press("j")
+        await press("j")
+        await press("Enter")
+        await view.see("h1", has_text="r2")
+        assert await view.page.locator(".matrix .square").count() == 8
+        assert await view.page.locator(".square.flagged").all_inner_texts() == ["0.38"]
+        await view.page.get_by_role("button", name="steps").click()
+        await view.page.get_by_role("button", name="steps").click()
+        await press("/")
+        await view.page.keyboard.type("react task-a")
+        await view.until("document.querySelectorAll('tr.row').length === 1")
+        await press("Escape")
+        await press("?")
+        await view.see("dialog[open]", has_text="next, previous row")
+        await press("Escape")
+        await view.until("!document.querySelector('dialog[open]')")
+        await press("j")
+        await press("Enter")
+        await view.see("article[data-step='2']")
+        await press("?")
+        await view.see("dialog[open]", has_text="next, previous step")
+        await press("Escape")
+        await press("u")
+        assert await view.see("input[type=search]")
+        assert await view.page.locator("tr.row").count() == 1  # as it was left
+        await view.page.get_by_label("filter").fill("")
+        sorted_by = "[...document.querySelectorAll('tr.row')].map((row) => row.cells[5].textContent).join()"
+        assert await view.page.evaluate(sorted_by) == "3,4,5,6,7,8,9,10"
+        await press("Escape")
+        await press("u")
+        await view.see("h1", has_text="Runs")
+        await view.page.go_back()
+        await view.see("h1", has_text="r2")
+        await view.nothing_ran()
+
+
+async def test_the_address_works_once(chromium: Any, long: Written) -> None:
+    await steps(long, 1)
+    shelf = shelf_of(long.close())
+    async with opened_at(chromium, shelf) as view:
+        await view.see("article.step")
+        await view.page.goto(view.address)
+        await view.see("article.step")
+        other = await chromium.new_context()
+        stranger = await other.new_page()
+        answer = await stranger.goto(view.address)
+        assert (answer.status, "works once" in await stranger.inner_text("body")) == (403, True)
+        await other.close()
         await view.nothing_ran()
 
 

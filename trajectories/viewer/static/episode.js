@@ -3,6 +3,7 @@
 import { count, h, plural, replace, score, seconds, usd } from "./dom.js";
 import { alone, forget, get, getOnce } from "./source.js";
 import { VirtualList } from "./list.js";
+import { sheet } from "./sheet.js";
 import { act, conversation, raw, stepCard } from "./step.js";
 import { block, mark } from "./text.js";
 import { timeline } from "./timeline.js";
@@ -10,8 +11,8 @@ import { treeView } from "./tree.js";
 
 const WINDOW = 100;
 
-const HELP = [["j / k", "next, previous step"], ["n / p", "next, previous hit of the search (or error)"], ["/", "search"], ["g / G", "first, last step"],
-  ["t", "tree of a search"], ["d", "light or dark"], ["Esc", "close"], ["?", "this"]];
+const STEP_KEYS = [["j / k", "next, previous step; in a tree, node"], ["n / p", "next, previous hit of the search (or error)"], ["/", "search"], ["g / G", "first, last step"],
+  ["t", "tree of a search, and back"]];
 
 /** Shows the episode in `root`; returns what a key does, and how to leave. */
 export async function episodeView(root, episode) {
@@ -26,9 +27,7 @@ export async function episodeView(root, episode) {
   const bar = h("div", { class: "bar" });
   const scroller = h("div", { class: "steps", tabIndex: -1 });
   const main = h("div", { class: "stage" });
-  const dialog = h("dialog", { class: "sheet" });
-  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-  replace(root, head, main, dialog);
+  replace(root, head, main);
 
   const windows = new Map();
   const windowOf = (number) => 1 + Math.floor((number - 1) / WINDOW) * WINDOW;
@@ -140,6 +139,8 @@ export async function episodeView(root, episode) {
 
   // --- parts ---
   let tab = "";
+  let tree = null;
+  let picked = null; // node of it
   const tabs = () => [["steps", `Steps`], overview.nodes.length ? ["tree", "Tree"] : null, overview.judged ? ["judge", "Judge"] : null, ["about", "About"]].filter(Boolean);
   const tabBar = h("nav", { class: "tabs" });
   const drawTabs = () => replace(tabBar, tabs().map(([name, title]) => h("button", { class: name === tab ? "on" : "", onclick: () => show(name) }, title)));
@@ -148,10 +149,17 @@ export async function episodeView(root, episode) {
     drawTabs();
     bar.hidden = name !== "steps";
     if (name === "steps") replace(main, bar, scroller);
-    else if (name === "tree") replace(main, h("div", { class: "scroll" }, treeView(overview, episode, goTo)));
-    else if (name === "judge") replace(main, h("div", { class: "scroll narrow" }, "…")), judge(main.firstChild);
-    else replace(main, h("div", { class: "scroll narrow" }, about(), openings()));
+    else if (name === "tree") {
+      tree = treeView(overview, episode, { picked, goTo, pick: (id) => {
+        picked = id;
+        history.replaceState(null, "", `#${new URLSearchParams({ node: id })}`);
+      } });
+      replace(main, h("div", { class: "scroll", tabIndex: -1 }, tree.box));
+    }
+    else if (name === "judge") replace(main, h("div", { class: "scroll narrow", tabIndex: -1 }, "…")), judge(main.firstChild);
+    else replace(main, h("div", { class: "scroll narrow", tabIndex: -1 }, about(), openings()));
     if (name === "steps") list.draw();
+    main.lastChild.focus({ preventScroll: true }); // so that the keys of the browser scroll it
   };
   const judge = async (box) => {
     const steps = await get("judgements", { e: episode });
@@ -173,17 +181,6 @@ export async function episodeView(root, episode) {
       (acts) => replace(box, acts.map((each, i) => act(each, episode, { e: episode }, `opening/${name}/${i}`))), (error) => replace(box, error.message));
     return [h("h2", {}, `Before the first step of ${name}`), box];
   });
-  const sheet = async (title, contents) => {
-    const body = h("div", {}, "…");
-    replace(dialog, h("header", {}, h("h2", {}, title), h("button", { onclick: () => dialog.close() }, "close")), body);
-    dialog.showModal();
-    try {
-      replace(body, await contents());
-    } catch (error) {
-      replace(body, h("p", { class: "bad" }, error.message));
-    }
-  };
-
   const drawHead = () => {
     const { header, result } = overview;
     const e = header.episode;
@@ -227,8 +224,15 @@ export async function episodeView(root, episode) {
   drawBar();
   show("steps");
   refilter();
-  const asked = /#step=(\d+)/.exec(location.hash);
-  if (asked) goTo(Number(asked[1]), { quiet: true });
+  const goToAddress = () => {
+    const asked = new URLSearchParams(location.hash.slice(1));
+    if (asked.has("step")) goTo(Number(asked.get("step")), { quiet: true });
+    if (asked.has("node") && overview.nodes.length) {
+      picked = asked.get("node");
+      show("tree");
+    }
+  };
+  goToAddress();
   const firstOnes = windows.get(windowOf(current ?? 1))?.asked; // they come first into sight
   Promise.resolve(firstOnes).catch(() => {}).then(() => getOnce("timeline", { e: episode })).then((found) => {
     columns = found;
@@ -240,6 +244,7 @@ export async function episodeView(root, episode) {
   let left = false;
   const follow = async () => {
     while (!left && live()) {
+      if (document.hidden) await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true })); // a browser asks few things of a server at a time
       try {
         const news = await get("news", { e: episode, after: String(overview.events) });
         if (left) return;
@@ -248,6 +253,7 @@ export async function episodeView(root, episode) {
         forget("timeline", { e: episode });
         const open = new Set(new Map((columns?.branch ?? []).map((name, i) => [name, i + 1])).values()); // they may have gone on
         const changed = new Set([...open].map(windowOf)).add(windowOf(overview.steps || 1));
+        const known = overview.nodes.length;
         overview = await get("episode", { e: episode });
         columns = await get("timeline", { e: episode });
         for (const start of changed) {
@@ -261,6 +267,7 @@ export async function episodeView(root, episode) {
         const stick = list.atEnd; // asked now: somebody may have scrolled meanwhile
         list.show(numbers, (number) => open.has(number));
         saidHowMany();
+        if (tab === "tree" && overview.nodes.length !== known) show("tree");
         if (stick && numbers.length) list.scrollTo(numbers.length - 1);
       } catch {
         await new Promise((again) => setTimeout(again, 2000));
@@ -269,11 +276,7 @@ export async function episodeView(root, episode) {
   };
   follow();
 
-  const onHash = () => {
-    const step = /#step=(\d+)/.exec(location.hash);
-    if (step) goTo(Number(step[1]), { quiet: true });
-  };
-  window.addEventListener("hashchange", onHash);
+  window.addEventListener("hashchange", goToAddress);
 
   const near = () => (current !== null && numbers.includes(current) ? numbers.indexOf(current) : list.first);
   const move = (by) => goTo(numbers[Math.max(0, Math.min(numbers.length - 1, near() + by))]);
@@ -284,10 +287,9 @@ export async function episodeView(root, episode) {
     if (next !== undefined) goTo(next);
   };
   const keys = {
-    j: () => move(1), k: () => move(-1), n: () => jump(1), p: () => jump(-1), g: () => goTo(numbers[0]), G: () => goTo(numbers.at(-1)),
+    j: () => (tab === "tree" ? tree.move(1) : move(1)), k: () => (tab === "tree" ? tree.move(-1) : move(-1)), n: () => jump(1), p: () => jump(-1), g: () => goTo(numbers[0]), G: () => goTo(numbers.at(-1)),
     "/": () => { show("steps"); search.focus(); search.select(); },
     t: () => overview.nodes.length && show(tab === "tree" ? "steps" : "tree"),
-    "?": () => sheet("Keys", async () => h("dl", { class: "keys" }, HELP.map(([key, what]) => [h("dt", {}, key), h("dd", {}, what)]))),
   };
-  return { keys, leave: () => { left = true; marks.leave(); mark(root, ""); window.removeEventListener("hashchange", onHash); } };
+  return { keys, help: STEP_KEYS, leave: () => { left = true; marks.leave(); mark(root, ""); window.removeEventListener("hashchange", goToAddress); } };
 }

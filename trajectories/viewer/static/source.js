@@ -19,7 +19,7 @@ export async function get(path, query = {}) {
     if (found === undefined) throw new Error("this is not kept in a page that stands alone; open it with trellis view");
     return found;
   }
-  const answer = await fetch(`/api/${path}?${new URLSearchParams(query)}`);
+  const answer = await fetch(`api/${path}?${new URLSearchParams(query)}`);
   if (!answer.ok) throw new Error(await answer.text());
   return answer.json();
 }
@@ -39,4 +39,4 @@ export function getOnce(path, query = {}) {
 export const forget = (path, query) => kept.delete(addressOf(path, query));
 
 export const imageOf = (episode, name) =>
-  alone ? (embedded.images[name] ?? "") : `/blob?${new URLSearchParams({ e: episode, name })}`;
+  alone ? (embedded.images[name] ?? "") : `blob?${new URLSearchParams({ e: episode, name })}`;

@@ -1,11 +1,12 @@
 // One step: what was sent first here, the reply, the calls and what came of them.
 
-import { count, h, plural, seconds, usd } from "./dom.js";
+import { count, h, plural, seconds, shown, usd } from "./dom.js";
 import { imageOf } from "./source.js";
-import { ansi, block, copier, difference, isClipped, prose } from "./text.js";
+import { ansi, block, copier, difference, isClipped, prose, python } from "./text.js";
 
 const COMMANDS = ["command", "cmd", "input"];
-const CODES = ["code", "script", "patch"];
+const CODES = ["code", "script"];
+const PYTHON = /python|jupyter/i;
 
 /** What is open in which step, so that it is so when the step comes into sight again. */
 const opened = new Map();
@@ -67,7 +68,8 @@ function argumentsOf(call, where) {
     }
   };
   if (!("path" in left)) take(COMMANDS, (text) => block(text, { kind: "command", where }));
-  take(CODES, (text) => block(text, { kind: "python", where }));
+  take(CODES, (text) => block(text, { render: PYTHON.test(call.name) ? python : shown, where }));
+  take(["patch"], (text) => (isClipped(text) ? block(text, { where }) : difference(text)));
   if (typeof left.old_str === "string" && typeof left.new_str === "string") {
     const lines = (text, mark) => (text ? text.replace(/\n$/, "").split("\n").map((line) => mark + line) : []);
     out.push(difference([...lines(left.old_str, "-"), ...lines(left.new_str, "+")].join("\n")));

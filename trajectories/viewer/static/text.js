@@ -6,24 +6,43 @@ import { get } from "./source.js";
 const LINES = 40;
 const CONTROL = /\u001b(?:\[([0-9;:]*)([@-~])|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[PX^_][^\u001b]*(?:\u001b\\)?|[ -/]*[0-~])/g;
 const NAMES = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
+const FLAGS = { 1: "bold", 2: "dim", 3: "italic", 4: "underline", 7: "inverse" };
+const ENDS = { 22: ["bold", "dim"], 23: ["italic"], 24: ["underline"], 27: ["inverse"], 39: ["fg"], 49: ["bg"] };
+const LEVELS = [0, 95, 135, 175, 215, 255];
 
-function style(codes, classes) {
-  const next = new Set(classes);
-  const drop = (prefix) => [...next].forEach((name) => name.startsWith(prefix) && next.delete(name));
+/** The colour that codes 38 and 48 say with those behind them, and how many of those there are. */
+function colourOf(kind, a, b, c) {
+  if (kind === 2) return [[a, b, c], 4];
+  if (kind !== 5) return [null, 0];
+  if (a < 16) return [NAMES[a % 8], 2];
+  return [a < 232 ? [36, 6, 1].map((by) => LEVELS[Math.floor((a - 16) / by) % 6]) : Array(3).fill(8 + 10 * (a - 232)), 2];
+}
+
+/** `was`, changed by codes. Colours are names, or red, green and blue. */
+function styled(codes, was) {
+  let now = { ...was };
   for (let i = 0; i < codes.length; i++) {
     const code = codes[i];
-    if (code === 0) next.clear();
-    else if (code === 1) next.add("bold");
-    else if (code === 3) next.add("italic");
-    else if (code === 4) next.add("underline");
-    else if (code === 22) next.delete("bold");
-    else if (code === 39) drop("fg-");
-    else if ((code >= 30 && code <= 37) || (code >= 90 && code <= 97)) {
-      drop("fg-");
-      next.add(`fg-${NAMES[code % 10]}`);
-    } else if (code === 38 || code === 48) i += codes[i + 1] === 5 ? 2 : 4; // of 256 or all colours: not shown
+    const [tens, ones] = [Math.floor(code / 10), code % 10];
+    if (code === 0) now = {};
+    else if (FLAGS[code]) now[FLAGS[code]] = true;
+    else if (ENDS[code]) ENDS[code].forEach((name) => delete now[name]);
+    else if (code === 38 || code === 48) {
+      const [colour, more] = colourOf(...codes.slice(i + 1, i + 5));
+      if (colour) now[code === 38 ? "fg" : "bg"] = colour;
+      i += more;
+    } else if (ones < 8 && (tens === 3 || tens === 9)) now.fg = NAMES[ones];
+    else if (ones < 8 && (tens === 4 || tens === 10)) now.bg = NAMES[ones];
   }
-  return next;
+  return now;
+}
+
+function inStyle({ fg, bg, ...flags }, text) {
+  const classes = [...Object.keys(flags), typeof fg === "string" && `fg-${fg}`, typeof bg === "string" && `bg-${bg}`].filter(Boolean);
+  const box = h("span", { class: classes.join(" ") }, text);
+  if (Array.isArray(fg)) box.style.color = `color-mix(in srgb, rgb(${fg}) 75%, var(--ink))`; // to be read on any ground
+  if (Array.isArray(bg)) box.style.background = `color-mix(in srgb, rgb(${bg}) 40%, transparent)`;
+  return box;
 }
 
 /** What a terminal would show: colours as colours, other sequences left out (the log keeps them). */
@@ -31,18 +50,39 @@ export function ansi(text) {
   if (!text.includes("\u001b") && !text.includes("\r")) return shown(text);
   const out = document.createDocumentFragment();
   let at = 0;
-  let classes = new Set();
+  let style = {};
   const put = (piece) => {
     const plain = piece.replace(/\r\n/g, "\n");
-    if (!plain) return;
-    out.append(classes.size ? h("span", { class: [...classes].join(" ") }, plain) : shown(plain));
+    if (plain) out.append(Object.keys(style).length ? inStyle(style, plain) : shown(plain));
   };
   for (const match of text.matchAll(CONTROL)) {
     put(text.slice(at, match.index));
-    if (match[2] === "m") classes = style((match[1] || "0").split(/[;:]/).map(Number), classes);
+    if (match[2] === "m") style = styled((match[1] || "0").split(/[;:]/).map(Number), style);
     at = match.index + match[0].length;
   }
   put(text.slice(at));
+  return out;
+}
+
+const MOST_COLOURED = 50_000;
+const PIECES = new RegExp([
+  String.raw`(?<comment>(?<!\S)#[^\n]*)`,
+  String.raw`(?<string>"""[^]*?(?:"""|$)|'''[^]*?(?:'''|$)|"(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'\\\n])*'?)`,
+  String.raw`\b(?<keyword>and|as|assert|async|await|break|class|continue|def|del|elif|else|except|False|finally|for|from|global|if|import|in|is|lambda|None|nonlocal|not|or|pass|raise|return|True|try|while|with|yield)\b`,
+  String.raw`\b(?<number>\d[\w.]*)`,
+].join("|"), "g");
+
+/** Python, with its comments, strings, keywords and numbers told apart. */
+export function python(text) {
+  if (text.length > MOST_COLOURED) return shown(text);
+  const out = document.createDocumentFragment();
+  let at = 0;
+  for (const match of text.matchAll(PIECES)) {
+    const [kind] = Object.entries(match.groups).find(([, found]) => found !== undefined);
+    out.append(shown(text.slice(at, match.index)), h("span", { class: `code-${kind}` }, match[0]));
+    at = match.index + match[0].length;
+  }
+  out.append(shown(text.slice(at)));
   return out;
 }
 
@@ -84,17 +124,18 @@ function fenced(text) {
   const pieces = [];
   let lines = [];
   let fence = null;
+  let language = "";
   const end = () => {
     const piece = lines.join("\n");
-    if (piece.trim()) pieces.push({ code: fence !== null, text: fence === null ? piece.trim() : piece });
+    if (piece.trim()) pieces.push({ code: fence !== null, language, text: fence === null ? piece.trim() : piece });
     lines = [];
   };
   for (const line of text.split("\n")) {
     const bare = line.trim();
-    const opens = fence === null && /^(`{3,}|~{3,})[^`]*$/.exec(bare);
+    const opens = fence === null && /^(`{3,}|~{3,})([^`]*)$/.exec(bare);
     if (opens || bare === fence) {
       end();
-      fence = opens ? opens[1] : null;
+      [fence, language] = opens ? [opens[1], opens[2].trim().toLowerCase()] : [null, ""];
     } else lines.push(line);
   }
   end();
@@ -104,10 +145,11 @@ function fenced(text) {
 /** What a model said, with its fenced code as code. `repeats(code)`: is this code shown anyhow? Then it is folded. */
 export function prose(value, { where = null, repeats = () => false } = {}) {
   if (typeof value !== "string") return block(value, { kind: "prose", where }); // clipped: its rest comes later
-  return h("div", { class: "said" }, fenced(value).map(({ code, text }) => {
+  return h("div", { class: "said" }, fenced(value).map(({ code, language, text }) => {
     if (!code) return block(text, { kind: "prose", where });
-    if (!repeats(text)) return block(text, { where });
-    return h("details", { class: "fold" }, h("summary", {}, h("span", { class: "soft" }, `code, as in the call below (${plural(text.split("\n").length, "line")})`)), block(text, { where }));
+    const render = /^(py|python3?|ipython)$/.test(language) ? python : shown;
+    if (!repeats(text)) return block(text, { render, where });
+    return h("details", { class: "fold" }, h("summary", {}, h("span", { class: "soft" }, `code, as in the call below (${plural(text.split("\n").length, "line")})`)), block(text, { render, where }));
   }));
 }
 

@@ -3,7 +3,7 @@
 import { h, plural, replace, s, seconds } from "./dom.js";
 import { metrics } from "./charts.js";
 import { getOnce } from "./source.js";
-import { ansi, block, difference } from "./text.js";
+import { ansi, block, difference, python } from "./text.js";
 
 const [ACROSS, DOWN] = [74, 104];
 const [RADIUS, LABEL] = [17, 46]; // edges begin below what is written under a node
@@ -51,26 +51,37 @@ function bestPath(nodes) {
   return path;
 }
 
-export function treeView(overview, episode, goTo) {
+/** The tree in `box`, and how to `move` in it. `goTo(step)`; `pick(id)` is told what is picked by hand. */
+export function treeView(overview, episode, { picked: wanted, goTo, pick: told }) {
   const nodes = overview.nodes;
   const details = h("aside", { class: "node-details" }, h("p", { class: "soft" }, "Click a node for its plan, code and output."));
   let picked = null;
-  const pick = async (id) => {
+  const show = async (id) => {
     picked = id;
     for (const mark of drawing.querySelectorAll(".node")) mark.classList.toggle("picked", mark.dataset.id === String(id));
     replace(details, h("p", { class: "soft" }, "…"));
     try {
       const node = await getOnce("node", { e: episode, id: String(id) });
-      if (picked === id) replace(details, nodeDetails(node, episode, goTo));
+      if (picked !== id) return;
+      replace(details, nodeDetails(node, episode, goTo));
+      drawing.querySelector(".picked")?.scrollIntoView({ block: "nearest", inline: "nearest" });
     } catch (error) {
       replace(details, h("p", { class: "bad" }, error.message));
     }
   };
+  const pick = (id) => {
+    told(id);
+    show(id);
+  };
+  const move = (by) => {
+    const index = nodes.findIndex((node) => node.id === picked);
+    pick(nodes[Math.max(0, Math.min(nodes.length - 1, index + by))].id);
+  };
   const drawing = draw(nodes, pick);
-  const best = nodes.filter((node) => node.best).at(-1);
-  if (best) pick(best.id);
+  const first = nodes.find((node) => String(node.id) === String(wanted)) ?? nodes.filter((node) => node.best).at(-1);
+  if (first) show(first.id);
   const chart = metrics(nodes, pick);
-  return h("div", { class: "tree-view" },
+  const box = h("div", { class: "tree-view" },
     h("div", { class: "tree-side" },
       h("div", { class: "legend" },
         ["draft", "improve", "debug", "crossover"].filter((stage) => nodes.some((node) => node.stage === stage)).map((stage) => h("span", {}, h("i", { class: `stage ${stage}` }), stage)),
@@ -78,6 +89,7 @@ export function treeView(overview, episode, goTo) {
       h("div", { class: "panel tree-scroll" }, drawing),
       chart ? h("div", { class: "panel" }, chart) : null),
     details);
+  return { box, move };
 }
 
 function draw(nodes, pick) {
@@ -121,7 +133,7 @@ function nodeDetails(node, episode, goTo) {
     node.plan ? [h("h3", {}, "Plan"), block(node.plan, { kind: "prose", where })] : null,
     node.analysis ? [h("h3", {}, "Analysis"), block(node.analysis, { kind: "prose", where })] : null,
     node.diff ? [h("h3", {}, `Changes to node ${node.parent}`), typeof node.diff === "string" ? difference(node.diff) : block(node.diff, { where })] : null,
-    node.code ? [h("h3", {}, "Code"), block(node.code, { kind: "python", where })] : null,
+    node.code ? [h("h3", {}, "Code"), block(node.code, { render: python, where })] : null,
     node.output ? [h("h3", {}, "Output"), block(node.output, { render: ansi, kind: "output", where })] : null,
   ];
 }
