@@ -13,6 +13,7 @@ from trellis.runs.folder import RunFolder
 from trellis.runs.results import Key, Result
 from trellis.runs.summary import in_order, summarize
 from trellis.trajectories.disk import LOG, is_held, log_in
+from trellis.trajectories.log import LogError, read
 
 
 class RunLibrary:
@@ -144,6 +145,11 @@ def _name(folder: RunFolder, episode: Path) -> str:
 
 
 def _named(log: Path) -> dict[str, Any]:
-    """Of an episode that has no result yet."""
+    """Of an episode that has no result yet: as its header says, which folders can only spell; of a log that cannot be
+    read, as they do."""
     benchmark, task, agent, epoch = log.parent.parts[-4:]
-    return {"benchmark": benchmark, "task": task, "agent": agent, "epoch": int(epoch) if epoch.isdecimal() else 0}
+    spelt = {"benchmark": benchmark, "task": task, "agent": agent, "epoch": int(epoch) if epoch.isdecimal() else 0}
+    with suppress(OSError, LogError, StopIteration, KeyError, TypeError):
+        said = next(read(log))["episode"]
+        return {name: said[name] for name in spelt}
+    return spelt
