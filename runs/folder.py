@@ -59,10 +59,15 @@ class RunFolder:
     def id(self) -> str:
         return self.path.name
 
+    @property
+    def has_experiment(self) -> bool:
+        """Episodes that were imported together have none."""
+        return (self.path / "experiment.toml").exists()
+
     def experiment(self) -> Experiment:
         """Raises UsageError: the experiment was damaged, or the episodes were imported."""
         path = self.path / "experiment.toml"
-        if not path.exists():
+        if not self.has_experiment:
             raise UsageError(f"{self.path} was imported: it has no experiment that could be gone on with")
         return experiments.read(path)
 

@@ -52,18 +52,19 @@ class RunLibrary:
         """Raises KeyError: there is no such run, or it cannot be read."""
         folder = self._folder(run)
         try:
-            experiment, results = folder.experiment(), self._results(folder)
+            experiment = folder.experiment() if folder.has_experiment else None
+            results = self._results(folder).values()
         except (OSError, UsageError) as error:
             raise KeyError(str(error)) from None
-        ordered = in_order(experiment, results.values())
+        ordered = in_order(experiment, results) if experiment else sorted(results, key=lambda result: result.key)
         known = {result.path for result in ordered}
         under_way = [log for log in episodes(folder) if str(log.parent.relative_to(folder.path)) not in known]
         return {
             "run": folder.id,
-            "name": experiment.name,
+            "name": experiment.name if experiment else "",
             "busy": folder.busy(),
             "summary": summarize(ordered, {}).to_json(),
-            "experiment": experiment.to_toml(),
+            "experiment": experiment.to_toml() if experiment else "",
             "episodes": [
                 *({**result.to_json(), "episode": _name(folder, folder.path / result.path)} for result in ordered),
                 *({"episode": _name(folder, log.parent), "outcome": None, **_named(log)} for log in under_way),

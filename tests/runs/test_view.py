@@ -106,6 +106,12 @@ def test_a_run_and_its_episodes(run: RunFolder) -> None:
     shelf.close()
 
 
+def test_episodes_that_were_imported_together_are_a_run(run: RunFolder) -> None:
+    (run.path / "experiment.toml").unlink()
+    found = RunLibrary(run.path.parent, run=RunFolder(run.path)).run(run.id)
+    assert (found["experiment"], len(found["episodes"])) == ("", 2)
+
+
 def test_no_name_leads_out_of_the_runs(run: RunFolder) -> None:
     library = RunLibrary(run.path.parent)
     name = str(library.run(run.id)["episodes"][0]["episode"])

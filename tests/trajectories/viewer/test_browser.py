@@ -169,6 +169,22 @@ async def test_steps_filters_search_keys_and_links(chromium: Any, long: Written)
         await view.nothing_ran()
 
 
+async def test_colours_of_a_terminal(chromium: Any, long: Written) -> None:
+    out = "\x1b[31;1mred\x1b[22;39m, \x1b[38;5;196mof 256\x1b[0m, \x1b[38;2;1;2;3;44mof all\x1b[m, \x1b[38;9;1mnone\x1b[0m"
+    await long.step("I look.", [("shell", {"command": "ls"}, out)])
+    async with opened(chromium, long.close()) as view:
+        box = await view.see(".output")
+        found = await box.locator("span").evaluate_all(
+            "(all) => all.map((e) => [e.textContent, e.className, e.style.color])"
+        )
+        assert await box.inner_text() == "red, of 256, of all, none"
+        assert [(text, kind) for text, kind, _ in found] == [
+            ("red", "bold fg-red"), ("of 256", ""), ("of all", "bg-blue"), ("none", "bold")
+        ]  # fmt: skip
+        assert ["255,0,0" in found[1][2], "1,2,3" in found[2][2], found[0][2]] == [True, True, ""]
+        await view.nothing_ran()
+
+
 async def test_a_deep_link_and_what_a_call_sent(chromium: Any, long: Written) -> None:
     await steps(long, 250)
     async with opened(chromium, long.close(), {"outcome": "completed"}, "#step=230") as view:

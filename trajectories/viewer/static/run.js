@@ -45,8 +45,7 @@ export async function runView(root, run, open) {
     h("h2", {}, "Episodes"),
     all.box,
     summary.comparisons.length ? [h("h2", {}, "Paired by task"), comparisons(summary.comparisons)] : null,
-    h("h2", {}, "Experiment"),
-    block(found.experiment, {})));
+    found.experiment ? [h("h2", {}, "Experiment"), block(found.experiment, {})] : null));
   return { keys: all.keys, help: TABLE_KEYS, leave: () => {} };
 }
 
