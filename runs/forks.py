@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trellis.models.messages import Message, assistant, message_from_json, user
+from trellis.models.messages import Message, assistant, message_from_json, user, without_raw
 from trellis.runs.errors import UsageError
 from trellis.runs.finding import find_step
 from trellis.runs.fork_choice import ForkChoice
 from trellis.trajectories.forking import ForkPoint, cut_of, source_at
 from trellis.trajectories.log import LogError
 from trellis.trajectories.source import Source
-from trellis.trajectories.trajectory import Trajectory
+from trellis.trajectories.trajectory import Step, Trajectory
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,7 @@ def read_reply(path: Path) -> dict[str, Any]:
         data = None
     if not isinstance(data, dict):
         return {"role": "assistant", "parts": [{"kind": "text", "text": text}]}
-    reply = data.get("reply", data)
-    message = reply.get("message", reply) if isinstance(reply, dict) else reply
+    message = data.get("reply", data)
     _message(message, f"--edit {path}")
     edited: dict[str, Any] = message
     return edited
@@ -103,5 +102,13 @@ def _point(choice: ForkChoice, trajectory: Trajectory) -> ForkPoint:
     step = None if choice.at == "0" else find_step(trajectory, choice.at)
     if choice.reply is not None and step is None:
         raise UsageError("another reply stands for that of a step: name the step")
-    reply = None if choice.reply is None else _message(choice.reply, "reply")
+    reply = None if choice.reply is None else _edited(choice.reply, step)
     return ForkPoint(step, reply, user(choice.message) if choice.message else None)
+
+
+def _edited(data: Any, step: Step | None) -> Message:
+    """A provider is sent its own items unchanged: only a part that is as it was may keep the one that it came in."""
+    recorded = step.reply.message.parts if step and step.reply else ()
+    edited = _message(data, "reply")
+    parts = zip(edited.parts, without_raw(edited).parts, strict=True)
+    return assistant(*(part if part in recorded else bare for part, bare in parts))

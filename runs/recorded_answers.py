@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from trellis.environments.environment import Environment
-from trellis.models.messages import Message, ToolCall, user
+from trellis.models.messages import Message, ToolCall
 from trellis.models.model import GenerateConfig, Reply, ToolSpec
 from trellis.runs.attempt import solve
 from trellis.runs.reopening import Reopened
@@ -30,12 +30,8 @@ def finish(work: Any) -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        loop = asyncio.new_event_loop()
-        try:
-            loop.run_until_complete(work)
-            loop.run_until_complete(loop.shutdown_asyncgens())
-        finally:
-            loop.close()
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(work)
     else:
         with ThreadPoolExecutor(1) as thread:
             thread.submit(finish, work).result()
@@ -127,30 +123,24 @@ def _unreachable(what: str) -> NoReturn:
 
 def source_of(trajectory: Trajectory, *, strict: bool) -> Source:
     events = trajectory.file.events(range(1, len(trajectory.file)))
-    fork = trajectory.header.get("fork")
-    if not isinstance(fork, Mapping):
+    if "fork" not in trajectory.header:
         return Source(Recorded(events, trajectory.blobs.load), strict, alone=True)
-    of_fork = RecordedFork(events, trajectory.blobs.load)
-    variation = f"fork/{trajectory.header['episode']['epoch']}"
-    message = user(fork["message"]) if fork.get("message") else None
-    return Source(of_fork, strict, variation, message, of_fork.branch, alone=True)
+    seeded_anew = f"fork/{trajectory.header['episode']['epoch']}"
+    return Source(RecordedFork(events, trajectory.blobs.load), strict, seeded_anew, alone=True)
 
 
 class RecordedFork(Recorded):
-    """What a fork recorded. From where it went on by itself its calls were seeded anew, and there it was told what
-    there was to say: that is the same when its program is run again."""
+    """What a fork recorded. From where it went on by itself its calls were seeded anew, as they are when its program is
+    run again."""
 
     def __init__(self, events: Iterable[Event], load: Callable[[str], bytes]) -> None:
-        self.branch = "main"
-        """On which it was forked."""
         self._kept: Counter[str] = Counter()
         super().__init__(map(self._seen, events), load)
 
     def _seen(self, event: Event) -> Event:
         kind, ended, _ = event["kind"].partition(".done")
         if ended and "source" in event:
-            self.branch = event["branch"]
-            self._kept[self.branch] += kind in ASKS
+            self._kept[event["branch"]] += kind in ASKS
         return event
 
     def calls(self, branch: str) -> int:

@@ -26,7 +26,7 @@ from trellis.models.model import (
     Usage,
 )
 from trellis.scaffolds.budget import Budget, LimitReached, Spent
-from trellis.scaffolds.interjection import Interjection
+from trellis.scaffolds.interjection import Interjections
 from trellis.trajectories.recorder import Recorder
 from trellis.trajectories.source import Source
 
@@ -61,10 +61,10 @@ class Models:
     source: Source | None = None
     _asked: Counter[str] = field(default_factory=Counter)
     """Calls by branch: the number of a call seeds it."""
-    _interjection: Interjection | None = field(init=False)
+    _interjections: Interjections = field(init=False)
 
     def __post_init__(self) -> None:
-        self._interjection = Interjection(self.source) if self.source and self.source.message else None
+        self._interjections = Interjections(self.recorder, self.source)
 
     def of(self, role: str) -> Model:
         """The main model where the agent has none for that role."""
@@ -145,8 +145,7 @@ class Models:
         """The reply, and when it came on the episode's clock, as recorded."""
         model = self.by_role["judge"] if branch == "grader" else self.of(role)
         config = config or GenerateConfig()
-        if self._interjection:
-            messages = self._interjection.into(branch, self._asked[branch], messages)
+        messages, said = self._interjections.into(kind, branch, self._asked[branch], messages)
         self._asked[branch] += 1
         if config.seed is None:
             source, call = self.source, self._asked[branch]
@@ -163,7 +162,7 @@ class Models:
                 raise ModelRequestError(f"{model.name} does not compact conversations itself")
             return await model.compact(messages, tools=tools)
 
-        return await self.recorder.generate(branch, role, model.name, messages, tools, config, answer, kind)
+        return await self.recorder.generate(branch, role, model.name, messages, tools, config, answer, kind, said)
 
 
 @contextmanager

@@ -51,10 +51,15 @@ class Recorded:
         """How many effects of each kind were handed out."""
         self.cut_off: dict[tuple[str, str], Event] = {}
         """By kind and branch: the effect that it was cut off in."""
+        self.branches: set[str] = set()
+        """Those of which it tells anything."""
+        self.said: Counter[tuple[str, str]] = Counter()
+        """What was put into conversations from outside: branch, and name of the message."""
         self._waiting: defaultdict[tuple[str, str], deque[Event]] = defaultdict(deque)
         self._done: dict[int, Event] = {}
         for event in events:
             kind = event["kind"]
+            self.branches.add(event["branch"])
             if kind == "message":
                 self.messages[event["hash"]] = message_of(event, load)
             elif kind == "tools":
@@ -78,6 +83,7 @@ class Recorded:
                 events_.extend(kept)
                 if kind.removesuffix(".begun") in ASKS:
                     self._calls[branch] += len(ended)
+                    self.said.update((branch, event["said"]) for event in kept if "said" in event)
                     if branch != GRADER:
                         self._ahead |= {event["seq"]: self._done[event["seq"]] for event in ended}
 
@@ -93,11 +99,16 @@ class Recorded:
         """How many calls of a model it held on this branch in the beginning."""
         return self._calls[branch]
 
+    def begun(self, kind: str, branch: str) -> Event | None:
+        """The event that begins the next effect of this kind on this branch, cut off or not; left where it is."""
+        queue = self._waiting[branch, f"{kind}.begun"]
+        return queue[0] if queue else None
+
     def next(self, kind: str, branch: str) -> Effect | None:
         """The next effect of this kind on this branch, left where it is. None: there is none, or it was cut off."""
-        queue = self._waiting[branch, f"{kind}.begun"]
-        done = self._done.get(queue[0]["seq"]) if queue else None
-        return Effect(queue[0], done) if done else None
+        begun = self.begun(kind, branch)
+        done = self._done.get(begun["seq"]) if begun else None
+        return Effect(begun, done) if begun and done else None
 
     def take(self, kind: str, branch: str) -> Effect | None:
         """The next effect of this kind on this branch, or None for one that was cut off."""

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import time
 import weakref
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -154,6 +155,18 @@ class Recorder:
             held = self._source.recorded.holds(event, branch, before=before)
         return held
 
+    def said(self, kind: str, branch: str) -> Message | None:
+        """What was put into the conversation from outside with the next call of a model, where that is recorded."""
+        own = self._own.begun(kind, branch)
+        recorded = self._own if own or self._source is None else self._source.recorded
+        begun = own or recorded.begun(kind, branch)
+        return recorded.messages[begun["said"]] if begun and "said" in begun else None
+
+    def has_said(self) -> set[str]:
+        """The branches on which the log tells, from when it was opened, of something put in that its source did not."""
+        before = self._source.recorded.said if self._source is not None else Counter[tuple[str, str]]()
+        return {branch for branch, _ in self._own.said - before}
+
     @property
     def goes_elsewhere(self) -> bool:
         """Is this a fork, which need not come to what its source came to?"""
@@ -222,9 +235,11 @@ class Recorder:
         config: GenerateConfig,
         perform: Callable[[], Awaitable[Reply]],
         kind: str = "generate",
+        said: Message | None = None,
     ) -> tuple[Reply, float]:
         """A model call, with each message written once and referred to by its hash afterwards. That a conversation is
-        too long is an answer too: it is recorded, and nobody asks again.
+        too long is an answer too: it is recorded, and nobody asks again. `said` is the one of the messages that is put
+        in from outside with this call.
 
         Returns the reply, and when it came on the episode's clock, as recorded the first time.
 
@@ -256,10 +271,12 @@ class Recorder:
         if begun := cut_off or (own and own.begun):
             seq = begun["seq"]
         else:
+            put_in = {} if said is None else {"said": self._written(said)[0]}
             seq = self.event(
                 f"{kind}.begun", branch, role=role, model=model,
                 after=before.seq if before and keep else None, keep=keep,
                 messages=names if whole else names[keep:], tools=tools_name, config=options, request=fingerprint,
+                **put_in,
             )  # fmt: skip
         self._sent[branch] = _Sent(list(messages), digest, seq)
         if own:

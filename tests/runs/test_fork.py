@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from trellis.models.messages import Reasoning, Text
 from trellis.trajectories.trajectory import Trajectory
 
 Trellis = Callable[..., "Ran"]  # type: ignore[name-defined]  # noqa: F821
@@ -98,10 +99,29 @@ def test_another_model_and_other_options(trellis: Trellis, old: str, sums: str, 
 def test_something_is_said_to_the_model(trellis: Trellis, old: str) -> None:
     ran = trellis("fork", old, "--at", "2", "--message", "Think of 7.", "--json")
     assert ran.status == 0, ran.err
-    with trajectory(ran.document["run"]) as forked:
-        sent = [[message.text for message in forked.conversation(step)] for step in forked.steps()]
-    assert [texts[-1] for texts in sent[:2]] != ["Think of 7."] * 2
-    assert sent[2][-1] == "Think of 7."
+    asked = sent(ran.document["run"])
+    assert [texts[-1] for texts in asked[:2]] != ["Think of 7."] * 2
+    assert asked[2][-1] == "Think of 7."
+
+
+def sent(run: str) -> list[list[str]]:
+    """What the model was asked at each step."""
+    with trajectory(run) as forked:
+        return [[message.text for message in forked.conversation(step)] for step in forked.steps()]
+
+
+def test_what_was_said_stays_in_forks_of_the_fork(trellis: Trellis, old: str) -> None:
+    first = trellis("fork", old, "--at", "1", "--message", "Think of 7.", "--json").document["run"]
+    second = trellis("fork", first, "--at", "2", "--message", "And of 8.", "--json").document["run"]
+    third = trellis("fork", second, "--at", "3", "-S", "votes=4", "--json").document["run"]
+    told = [[text for text in texts if text.startswith(("Think", "And"))] for texts in sent(third)]
+    assert told == [[], ["Think of 7."], ["Think of 7.", "And of 8."], ["Think of 7.", "And of 8."]]
+    assert sent(third)[1][-1] == "Think of 7."
+    for run in (first, second, third):
+        ran = trellis("replay", run, "--recorded")
+        assert ran.status == 0, ran.out
+    before = trellis("fork", second, "--at", "1", "--json").document["run"]
+    assert not any("Think of 7." in texts for texts in sent(before)), "it was said afterwards"
 
 
 @pytest.mark.parametrize(
@@ -109,9 +129,7 @@ def test_something_is_said_to_the_model(trellis: Trellis, old: str) -> None:
     [
         "99",
         json.dumps({"role": "assistant", "parts": [{"kind": "text", "text": "99"}]}),
-        json.dumps(
-            {"number": 2, "reply": {"message": {"role": "assistant", "parts": [{"kind": "text", "text": "99"}]}}}
-        ),
+        json.dumps({"step": 2, "reply": {"role": "assistant", "parts": [{"kind": "text", "text": "99"}]}}),
     ],
     ids=["text", "message", "step"],
 )
@@ -127,6 +145,37 @@ def test_another_reply_stands_for_the_recorded_one(
         assert forked.header["fork"]["edited"] is True
     (result,) = results(ran.document["run"])
     assert result["score"]["evidence"] == {"steps": "3"}, "what the edited reply set off was done again"
+
+
+def test_a_provider_is_not_sent_its_own_item_for_a_part_that_was_edited(
+    trellis: Trellis, sums: str, tmp_path: Path
+) -> None:
+    code = f"""
+from dataclasses import replace
+from trellis.models.messages import Reasoning, Text, assistant
+from trellis.runs.registry import resolve
+
+class Provider(resolve("model", {sums + ":Adder"!r})):
+    async def generate(self, messages, *, tools=(), config=None):
+        reply = await super().generate(messages, tools=tools, config=config)
+        item = {{"provider": "p", "item": {{"text": reply.message.text}}}}
+        return replace(reply, message=assistant(Reasoning("", item), Text(reply.message.text, item)))
+"""
+    (tmp_path / "provider.py").write_text(code)
+    ran = trellis("run", f"{sums}:Sums:plain", "--scaffold", f"{sums}:Asker", "--limit", "1",
+                  "--model", f"{tmp_path}/provider.py:Provider", "--json")  # fmt: skip
+    run = ran.document["run"]
+    shown = trellis("show", run, "2", "--json").document
+    shown["reply"]["parts"][1]["text"] = "99"
+    (tmp_path / "reply.json").write_text(json.dumps(shown))
+    forked = trellis("fork", run, "--at", "2", "--edit", "reply.json", "--json").document["run"]
+    with trajectory(forked) as log:
+        reply = log.step(2).reply
+        assert reply is not None
+        reasoning, text = reply.message.parts
+    assert text == Text("99")
+    assert isinstance(reasoning, Reasoning)
+    assert reasoning.raw is not None
 
 
 def test_a_fork_is_forked_and_resumed(trellis: Trellis, old: str, marks: Callable[[], int]) -> None:
