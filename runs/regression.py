@@ -16,7 +16,7 @@ from trellis.runs.options import build
 from trellis.runs.recorded_answers import carry_out, finish, source_of
 from trellis.runs.recorded_changes import Change, first_change
 from trellis.runs.registry import anchored, is_reference
-from trellis.runs.reopening import Reopened, reopen
+from trellis.runs.reopening import Reopened, reopen, settings_of
 from trellis.scaffolds.baselines import Noop
 from trellis.scaffolds.scaffold import Scaffold
 from trellis.trajectories.blobs import is_name
@@ -102,7 +102,9 @@ def _replay(path: Path, variant: Variant, *, folder: Path | None, target: Path |
         with _opened(path) as trajectory:
             source = source_of(trajectory, strict=folder is None)
             again, scaffold = _reopened(trajectory, variant)
-            header = _header(trajectory.header, target) if target else {"episode": trajectory.header["episode"]}
+            header = {"episode": trajectory.header["episode"]}
+            if target:
+                header = _header(_varied(trajectory.header, variant, again), target)
             finish(carry_out(trajectory, source, again, scaffold, folder, header))
             change, notes = first_change(trajectory, source, strict=folder is None)
     except FileNotFoundError as error:
@@ -145,6 +147,18 @@ def _reopened(trajectory: Trajectory, variant: Variant) -> tuple[Reopened, Scaff
 def _recorded_options(header: Mapping[str, Any]) -> dict[str, Any]:
     scaffold = header.get("scaffold")
     return dict(scaffold["options"]) if isinstance(scaffold, Mapping) else {}
+
+
+def _varied(header: Mapping[str, Any], variant: Variant, again: Reopened) -> Mapping[str, Any]:
+    """The header of what a variant makes, so that it is the same when it is replayed by itself. A class has no name to
+    be found by."""
+    if isinstance(variant.scaffold, type) or not (variant.scaffold or variant.options):
+        return header
+    choice = again.experiment.agents[0]
+    varied = {"scaffold": {"name": choice.scaffold, "options": choice.options}}
+    if "experiment" in header:
+        varied["experiment"] = settings_of(again.experiment, again.cell)
+    return {**header, **varied}
 
 
 def _header(header: Mapping[str, Any], target: Path) -> dict[str, Any]:

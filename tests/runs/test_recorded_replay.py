@@ -475,6 +475,12 @@ def test_the_command(trellis: Trellis, sums: str, tmp_path: Path, monkeypatch: p
     assert saved.out.startswith("wrote kept/x.jsonl (3 steps, 0 tool calls, ")
     assert trellis("replay", "kept/x.jsonl", "--recorded").status == 0
 
+    saved = trellis("replay", f"{run}/sum-1", "--recorded", "-S", "votes=2", "--save", "kept/y.jsonl")
+    assert saved.status == 0, saved.err
+    assert trellis("replay", "kept/y.jsonl", "--recorded").status == 0, (
+        "what is kept says which options it was made with"
+    )
+
 
 def test_other_code_by_its_path(trellis: Trellis, sums: str, tmp_path: Path) -> None:
     ran = trellis("run", f"{sums}:Sums:plain", "--model", f"{sums}:Adder", "--limit", "1", "--json")
