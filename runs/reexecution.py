@@ -165,11 +165,13 @@ class Reexecution:
             return replace(made, why=why)
         line = await self._line(act.branch)
         result, _ = await perform(self._tools, act.call, line.environment)
-        changes = (await line.followed.taken(line.environment)).get("changes")
+        taken = await line.followed.taken(line.environment)
         await self._count(act.branch)
         files: tuple[str, ...] = ()
-        if act.followed and changes is not None:
-            files = tuple(_different_files(act.changes, changes))
+        if act.followed and "changes" in taken:
+            files = tuple(_different_files(act.changes, taken["changes"]))
+            if act.more_changes != (more := taken.get("more_changes", 0)):
+                files = (*files, f"{more} files more, were {act.more_changes}")
         elif self._spec is not None:
             self.not_compared += 1
         return _compared(made, act.call, act.result, _redacted(result, self._redact), files)
