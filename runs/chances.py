@@ -21,8 +21,10 @@ _BAR = 30
 """Characters of a full bar."""
 _DID = 60
 """Characters that say what a step did."""
-_WIDTH, _HEIGHT, _LEFT = 900, 280, 48
+_WIDTH, _HEIGHT, _LEFT = 900, 300, 48
 """Of the chart, in its own units."""
+_LABELS = 25
+"""Steps that are named below the chart, at most."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def turning(chances: Sequence[Chance]) -> tuple[Chance | None, Chance | None]:
     """The steps with the greatest rise and the greatest fall of the success rate; None where there is none. Whether a
     change is more than chance, the intervals say."""
     known = [chance for chance in chances if chance.success is not None]
-    changes = [(b.success.value - a.success.value, b) for a, b in pairwise(known) if a.success and b.success]
+    pairs = [(a.success, b.success, b) for a, b in pairwise(known) if a.success and b.success]
+    changes = [(round(after.value - before.value, 9), chance) for before, after, chance in pairs]  # of equals the first
     rise = max(changes, key=lambda change: change[0], default=(0.0, None))
     fall = min(changes, key=lambda change: change[0], default=(0.0, None))
     return (rise[1] if rise[0] > 0 else None), (fall[1] if fall[0] < 0 else None)
@@ -102,8 +105,9 @@ def write(folder: RunFolder, trajectory: Trajectory, chances: Sequence[Chance]) 
         width=_WIDTH,
         height=_HEIGHT,
         left=_LEFT,
+        every=-(-len(known) // _LABELS) or 1,
         x=lambda chance: places[chance.step],
-        y=lambda share: round(12 + (1 - share) * (_HEIGHT - 42), 1),
+        y=lambda share: round(12 + (1 - share) * (_HEIGHT - 62), 1),
     )
     path.write_text(html, "utf-8")
     return path

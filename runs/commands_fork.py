@@ -18,6 +18,7 @@ from trellis.runs.flags import models_by_role, overrides, rerun_flags
 from trellis.runs.forks import read_reply
 from trellis.runs.options import parse_options
 from trellis.runs.reopening import reopen
+from trellis.runs.report import write_report
 from trellis.trajectories.trajectory import Trajectory
 
 
@@ -64,11 +65,12 @@ def fork(
         if not charted:
             return show(ended, as_json=flags["as_json"])
         found = chances.along(opened, ended.folder.results().values())
+        report, chart = write_report(ended.folder, ended.summary), chances.write(ended.folder, opened, found)
         if flags["as_json"]:
-            click.echo(json.dumps(chances.to_json(ended, found), indent=2))
-            return ended.status
-        chart = chances.write(ended.folder, opened, found)
-        click.echo(f"{chances.as_text(found)}\n\nrun:    {ended.folder.path}\nchart:  {chart}")
+            written = {"report": str(report), "chart": str(chart)}
+            click.echo(json.dumps({**chances.to_json(ended, found), **written}, indent=2))
+        else:
+            click.echo(f"{chances.as_text(found)}\n\nrun:    {ended.folder.path}\nreport: {report}\nchart:  {chart}")
         tell_rest(ended)
         return ended.status
 
