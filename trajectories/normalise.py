@@ -51,6 +51,11 @@ NORMALISERS = (
         ),
     ),
     Normaliser(
+        "time",
+        re.compile(r"\b1\d{9}(?:\.\d{1,9}|\d{3}|\d{6}|\d{9})?\b"),  # seconds since 1970, or parts of them
+        only=re.compile(r"\+%s\b|\+%s%|\btime\.time\(|\btime_ns\(|\bEPOCH(?:SECONDS|REALTIME)\b|\bDate\.now\("),
+    ),
+    Normaliser(
         "duration",
         re.compile(
             r"\b\d{1,6}m\d{1,2}\.\d{1,9}s\b"  # of bash's time
@@ -62,9 +67,7 @@ NORMALISERS = (
     Normaliser("address", re.compile(r"\b0x[0-9a-fA-F]{6,16}\b")),
     Normaliser(
         "pid",
-        re.compile(
-            r"(?i:\b(?:pid|process|ppid|pgid)(?: id)?[:= ] ?)\d{1,7}\b|(?<=^\[)\d{1,4}\] \d{1,7}$", re.MULTILINE
-        ),
+        re.compile(r"(?i:\b(?:pid|ppid|pgid|process id)[:= ] ?)\d{1,7}\b|(?<=^\[)\d{1,4}\] \d{1,7}$", re.MULTILINE),
     ),
     Normaliser("pid", re.compile(r"\b\d{1,7}\b"), only=re.compile(r"\$\$|\$!|\$\{?(?:BASHPID|PPID)\b|getpid\(")),
     Normaliser(
