@@ -196,6 +196,19 @@ def test_a_fork_is_forked_and_resumed(trellis: Trellis, old: str, marks: Callabl
     assert result["agent"] == "Asker@1@2"
 
 
+def test_what_was_said_is_said_once_when_the_fork_is_resumed(trellis: Trellis, old: str) -> None:
+    forked = trellis("fork", old, "--at", "1", "--message", "Think of 7.", "--json").document["run"]
+    before = sent(forked)
+    with trajectory(forked) as log:
+        path, second = log.path, log.file.entries[log.step(2).done or 0]
+    path.write_bytes(path.read_bytes()[: second.offset + second.length])
+    (Path(forked) / "results.jsonl").unlink()
+    ran = trellis("resume", forked, "--json")
+    assert ran.status == 0, ran.err
+    assert sent(forked) == before
+    assert [texts.count("Think of 7.") for texts in before] == [0, 1, 1]
+
+
 def test_the_chance_of_success_along_a_trajectory(trellis: Trellis, old: str) -> None:
     ran = trellis("fork", old, "--each", "-n", "2", "--score", "-M", "error_rate=1", "--json")
     assert ran.status == 0, ran.err
