@@ -68,6 +68,14 @@ def process_start(pid: int) -> str:
         return ""
 
 
+def boot() -> str:
+    """Which start of the machine this is; empty where that cannot be told."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
 def in_use(pid: int, began: str, *, dead_only: bool) -> bool:
     """Must what belongs to this process be left alone? Always while another process lives that began then under this
     number, whatever the label; with `dead_only`, while this one does, too."""
@@ -114,6 +122,8 @@ def remove(folder: Path) -> None:
         for group in json.loads((folder / OWNER).read_text())["cgroups"]:
             _remove_cgroup(Path(group))
     with contextlib.suppress(OSError):
+        if (folder / USERS).is_dir():  # first, so that half a snapshot never looks like a whole one
+            remove_tree(folder / USERS)
         for entry in folder.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 remove_tree(entry)

@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 from trellis.environments import kinds
 from trellis.environments.environment import Environment, EnvironmentSpec, Snapshot
-from trellis.models.messages import Image, Text, ToolCall, ToolResult
+from trellis.models.messages import Image, ToolCall, ToolResult
 from trellis.models.model import ToolSpec
 from trellis.runs.reopening import Reopened
 from trellis.scaffolds.changes import FollowedFiles
 from trellis.scaffolds.task import Submission, submission_from_json
-from trellis.scaffolds.world import NoEnvironment, perform
+from trellis.scaffolds.world import NoEnvironment, as_logged, perform
 from trellis.tools.tool import Tool, ToolOfSet
 from trellis.trajectories.blobs import Blobs
 from trellis.trajectories.normalise import Comparison, compare_results, text_of
@@ -174,7 +174,7 @@ class Reexecution:
                 files = (*files, f"{more} files more, were {act.more_changes}")
         elif self._spec is not None:
             self.not_compared += 1
-        return _compared(made, act.call, act.result, _redacted(result, self._redact), files)
+        return _compared(made, act.call, act.result, as_logged(result, self._redact), files)
 
     def _no_world(self, branch: str) -> str:
         """Why there is no world to do anything of this branch in; empty if there is."""
@@ -264,12 +264,6 @@ def _compared(made: Again, call: ToolCall, recorded: ToolResult, now: ToolResult
     verdict: Verdict = "different" if why else "equal" if comparison.exact else "normalised"
     made = replace(made, verdict=verdict, why=why, comparison=comparison, files=files)
     return replace(made, recorded=recorded.text, now=now.text) if why else made
-
-
-def _redacted(result: ToolResult, redact: Redaction) -> ToolResult:
-    """As a log would hold it."""
-    parts = (replace(part, text=redact(part.text)) if isinstance(part, Text) else part for part in result.parts)
-    return replace(result, parts=tuple(parts))
 
 
 def _images(result: ToolResult) -> list[bytes]:

@@ -8,7 +8,7 @@ it, and the rest happens.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -26,7 +26,6 @@ from trellis.scaffolds.task import Submission, Task, submission_from_json, submi
 from trellis.scaffolds.world import World, WorldSnapshot, no_environment, recorded_snapshots
 from trellis.tools.tool import Tool, ToolOfSet, Toolset
 from trellis.trajectories.durability import Storage
-from trellis.trajectories.log import LogError
 from trellis.trajectories.recorder import Recorder
 from trellis.trajectories.source import Source
 
@@ -396,10 +395,6 @@ def _reap(label: str, log: Path) -> Callable[..., Awaitable[None]]:
     tells of, from which it is gone on with."""
 
     async def reap(_: object, error: BaseException | None, __: object) -> None:
-        needed: Sequence[Snapshot] = ()
-        if error:
-            with suppress(LogError, OSError):  # damaged, or kept nowhere
-                needed = recorded_snapshots(log)
-        await kinds.reap(label, sparing=needed)
+        await kinds.reap(label, sparing=recorded_snapshots(log) if error else ())
 
     return reap

@@ -9,20 +9,24 @@ recorded needs it: an episode that is answered wholly from its log starts no env
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from trellis.environments import store
 from trellis.environments.environment import Environment, EnvironmentFault, Snapshot
 from trellis.models.messages import Image, Text, ToolCall, ToolResult
 from trellis.tools.tool import Output, Remembers, Tool, ToolError, ToolOfSet
+from trellis.trajectories.log import LogError, encode
 from trellis.trajectories.normalise import compare_results
 from trellis.trajectories.reading import tells_of
 from trellis.trajectories.recorded import unpack
 from trellis.trajectories.recorder import Recorder
+from trellis.trajectories.redaction import Redaction
 from trellis.trajectories.trajectory import Trajectory
 
 Start = Callable[[Snapshot | None, str], Awaitable[Environment]]
@@ -76,6 +80,15 @@ async def perform(tools: Mapping[str, Tool], call: ToolCall, environment: Enviro
     return ToolResult(call.id, call.name, parts, output.is_error, output.data), output
 
 
+def as_logged(result: ToolResult, redact: Redaction) -> ToolResult:
+    """A result with its texts as a log keeps them: without secrets."""
+    parts = (
+        replace(part, text=json.loads(redact(encode(part.text)))) if isinstance(part, Text) else part
+        for part in result.parts
+    )
+    return replace(result, parts=tuple(parts))
+
+
 @dataclass(slots=True)
 class WorldSnapshot:
     """A world after its first `position` calls. The files behind it are captured, or rebuilt when first needed."""
@@ -127,10 +140,13 @@ class World:
         self._captures: dict[int, Capture] = {}
         """By position."""
         for event in recorder.standing("snapshot", branch):
-            snapshot = Snapshot.from_json(unpack(event["snapshot"], recorder.blobs.load))
-            self._captures[event["position"]] = Capture(snapshot, event["whole"], event["checkpoint"])
+            if event["boot"] != store.boot():  # nobody knows what of it the disk had when that ended
+                continue
+            with suppress(LogError):  # without its blob it is as good as gone
+                snapshot = Snapshot.from_json(unpack(event["snapshot"], recorder.blobs.load))
+                self._captures[event["position"]] = Capture(snapshot, event["whole"], event["checkpoint"])
         self._under_way = 0
-        """Calls that are being made."""
+        """Calls that were made, or are being made, and are not remembered yet: what they do is in the environment."""
         self._worked_s = 0.0
         """How long tools have worked in the environment since it was last captured, or began."""
         self._due_s = CHECKPOINT_S
@@ -148,14 +164,17 @@ class World:
         self._under_way += 1
         try:
             return await perform(self._tools, call, environment)
-        finally:
+        except BaseException:
             self._under_way -= 1
+            raise
+        finally:
             self._worked_s += time.monotonic() - began
 
     async def remember(self, call: ToolCall, result: ToolResult, *, performed: bool) -> None:
         """A call of this branch, and whether this process performed it in the environment."""
         self._calls.append((call, result))
         if performed:
+            self._under_way -= 1
             self._performed = len(self._calls)
             if self._worked_s >= self._due_s:
                 with suppress(EnvironmentFault):  # if the world is gone, the next call will say so
@@ -235,6 +254,7 @@ class World:
         if isinstance(tool, ToolOfSet) and not tool.toolset.in_world:
             return  # what it did out there is done
         result, _ = await perform(self._tools, call, environment)
+        recorded, result = (as_logged(each, self._recorder.log.redact) for each in (recorded, result))
         why, comparison = compare_results(recorded, result, call)
         if why:
             self._recorder.event(
@@ -263,7 +283,7 @@ class World:
         self._captures[position] = capture
         self._recorder.tell(
             "snapshot", self.branch, position=position, whole=capture.whole, checkpoint=checkpoint,
-            snapshot=snapshot.to_json(),
+            boot=store.boot(), snapshot=snapshot.to_json(),
         )  # fmt: skip
         return snapshot
 
@@ -293,18 +313,15 @@ class World:
 
 
 def recorded_snapshots(log: Path) -> list[Snapshot]:
-    """The snapshots that a trajectory tells of, whether they are still there or not.
-
-    Raises:
-        LogError: it is damaged.
-        OSError: it cannot be read.
-    """
-    if not tells_of(log, "snapshot"):
-        return []
-    with Trajectory(log) as trajectory:
-        seqs = [seq for seq, entry in enumerate(trajectory.file.entries) if entry.kind == "snapshot"]
-        events = trajectory.file.events(seqs)
-        return [Snapshot.from_json(unpack(event["snapshot"], trajectory.blobs.load)) for event in events]
+    """The snapshots that a trajectory tells of, whether they are still there or not; none where it cannot be read, for
+    nobody could go on from them."""
+    with suppress(LogError, OSError):
+        if tells_of(log, "snapshot"):
+            with Trajectory(log) as trajectory:
+                seqs = [seq for seq, entry in enumerate(trajectory.file.entries) if entry.kind == "snapshot"]
+                events = trajectory.file.events(seqs)
+                return [Snapshot.from_json(unpack(event["snapshot"], trajectory.blobs.load)) for event in events]
+    return []
 
 
 def no_environment(_: Snapshot | None, __: str) -> Any:

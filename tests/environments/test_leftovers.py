@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -54,6 +55,32 @@ async def containers_and_images(label: str) -> int:
     from trellis.environments.docker import engine
 
     return len(await engine.labelled(label, dead_only=False))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+@pytest.mark.parametrize("of", ["sandbox", "local"])
+async def test_half_a_snapshot_does_not_exist(of: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever removes it may be killed."""
+    label = f"{LABEL}/half-{of}"
+    world = await EnvironmentSpec(kind=of).start(label=label)
+    await world.write_file("a.txt", b"x")
+    snapshot = await world.snapshot()
+    await world.close()
+    assert await snapshot.exists()
+    with monkeypatch.context() as patch:
+        entries = Path.iterdir
+
+        def killed(folder: Path) -> None:
+            next(path for path in folder.rglob("*") if not path.is_dir()).unlink()
+            raise KeyboardInterrupt
+
+        patch.setattr(store, "remove_tree", killed)
+        patch.setattr(Path, "iterdir", lambda folder: iter(sorted(entries(folder))))  # its files come first
+        for folder in folders(label):
+            with contextlib.suppress(KeyboardInterrupt):
+                store.remove(folder)
+    assert not await snapshot.exists()
+    await kinds.reap(label)
 
 
 @pytest.mark.kill

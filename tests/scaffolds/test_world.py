@@ -190,6 +190,59 @@ async def test_a_long_episode_goes_on_from_its_last_checkpoint(
     assert seen() == (7 if running else 4)
 
 
+async def test_snapshots_of_before_the_machine_started_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, seen = outside(tmp_path)
+
+    async def work(opened: Episode, further: bool) -> str:
+        await shell(opened, f"{command}; echo root > a.txt")
+        async with opened.branch("b") as branch:
+            if not further:
+                raise EnvironmentFault("the world broke")
+            return await shell(branch, "cat a.txt")
+
+    with pytest.raises(EnvironmentFault, match="broke"):
+        async with episode(tmp_path / "e") as opened:
+            await work(opened, further=False)
+    assert "snapshot" in started(tmp_path / "e")
+    monkeypatch.setattr(store, "boot", lambda: "another")
+    async with episode(tmp_path / "e") as opened:
+        assert await work(opened, further=True) == "root"
+    assert seen() == 2
+
+
+async def test_a_checkpoint_holds_no_more_than_what_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world, "CHECKPOINT_S", 0.0)
+    async with episode(tmp_path) as opened:
+        inner = opened._world
+        calls = [ToolCall(f"c{n}", "shell", {"command": f"echo {n} > {n}.txt"}) for n in range(2)]
+        results = [(await inner.perform(call))[0] for call in calls]  # side by side, both are done
+        await inner.remember(calls[0], results[0], performed=True)
+        assert "snapshot" not in started(tmp_path)
+        await inner.remember(calls[1], results[1], performed=True)
+        assert "snapshot" in started(tmp_path)
+
+
+async def test_a_world_in_which_a_secret_was_printed_is_rebuilt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", 'very"secret')
+
+    async def work(opened: Episode) -> None:
+        await shell(opened, "printf 'Authorization: Bearer abcdefghijkl\\n'; echo 'very\"secret'")
+
+    async with episode(tmp_path) as opened:
+        await work(opened)
+    assert "secret" not in (tmp_path / "trajectory.jsonl").read_text().replace("echo", "").split("act.done")[1]
+    async with episode(tmp_path) as opened:
+        await work(opened)
+        assert await shell(opened, "echo on") == "on"
+    assert "divergence" not in started(tmp_path)
+
+
 async def test_what_only_a_tool_knows_is_in_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world, "CHECKPOINT_S", 0.0)
     async with episode(tmp_path) as opened:
