@@ -46,7 +46,8 @@ def run(what: str, **flags: Any) -> int:
 @click.option(
     "--afresh",
     is_flag=True,
-    help="Begin episodes anew whose worlds could not be rebuilt; their old logs are kept beside the new.",
+    help="Begin episodes anew that cannot go on from their logs (a world could not be rebuilt, the scaffold was "
+    "changed); the old logs are kept beside the new.",
 )
 @runs_dir
 @as_json

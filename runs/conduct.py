@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from trellis.runs.attempt import RunContext
 from trellis.runs.errors import RunStopped, UsageError
 from trellis.runs.executor import Interrupted, Watcher, execute
 from trellis.runs.experiment import Experiment
-from trellis.runs.folder import RunFolder
+from trellis.runs.folder import RunFolder, set_aside
 from trellis.runs.metering import Meter, recorded_usd
 from trellis.runs.plan import Cell, Plan, make_plan
 from trellis.runs.progress import watching
@@ -32,8 +32,7 @@ from trellis.runs.waiting import BATCH_JOBS, only_wait, tell
 from trellis.runs.worlds import settle
 from trellis.scaffolds.world import recorded_snapshots
 from trellis.trajectories.disk import log_in
-from trellis.trajectories.log import LogError
-from trellis.trajectories.reading import tells_of
+from trellis.trajectories.log import LogError, StorageFault
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def start(experiment: Experiment, runs_dir: Path, *, quiet: bool = False, embedd
 
 
 def resume(folder: RunFolder, plan: Plan, *, afresh: bool = False, quiet: bool = False) -> Ended:
-    """Go on with a run; with `afresh`, begin the episodes anew whose worlds could not be rebuilt.
+    """Go on with a run; with `afresh`, begin the episodes anew that cannot go on from their logs.
 
     Raises:
         UsageError: another process works on it, its world is not to be had any more, or a log is damaged.
@@ -74,11 +73,21 @@ def resume(folder: RunFolder, plan: Plan, *, afresh: bool = False, quiet: bool =
     with folder.locked():
         asyncio.run(settle(plan.experiment, plan))
         if afresh:
-            with _telling_damage():
-                diverged = [log for log in _logs(folder, _unfinished(folder, plan)) if tells_of(log, "divergence")]
-            for log in diverged:
-                folder.set_aside(log)
+            _begin_anew(folder, plan)
     return go_on(folder, plan, quiet=quiet)
+
+
+def _begin_anew(folder: RunFolder, plan: Plan) -> None:
+    """Set the logs of episodes aside that are stuck."""
+    results = folder.results()
+    for key in _unfinished(folder, plan):
+        if key in results and results[key].stuck:
+            for log in _logs(folder, [key]):
+                set_aside(log)
+            try:
+                folder.record(replace(results[key], outcome="cancelled", fault="", stuck=False))  # once
+            except StorageFault as fault:
+                raise UsageError(str(fault)) from None
 
 
 def go_on(folder: RunFolder, plan: Plan, *, quiet: bool = False) -> Ended:

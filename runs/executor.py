@@ -21,10 +21,14 @@ from trellis.runs.errors import RunStopped
 from trellis.runs.plan import Cell
 from trellis.runs.results import Result
 from trellis.scaffolds.world import Diverged
+from trellis.trajectories.blobs import BlobDamaged, BlobMissing
 from trellis.trajectories.log import LogError, StorageFault
 from trellis.trajectories.redaction import Redaction
+from trellis.trajectories.source import ReplayMismatch
 
 RETRYABLE = (EnvironmentFault, ModelFault, GraderFault)
+STUCK = (Diverged, ReplayMismatch, BlobMissing, BlobDamaged)
+"""Going on from the log would end there again, now or later."""
 RETRY_DELAYS_S = (0.2, 2.0, 10.0, 30.0)
 CLEANUP_DEADLINE_S = 60.0
 """How long episodes that were cancelled may take to close their worlds."""
@@ -106,11 +110,12 @@ async def _see_through(cell: Cell, run: RunContext, watcher: Watcher) -> Result:
             if not all(isinstance(e, Exception | asyncio.CancelledError) for e in causes):
                 raise  # KeyboardInterrupt, SystemExit
             broken = all(isinstance(e, RETRYABLE) for e in causes)
-            hopeless = any(isinstance(e, Diverged) for e in causes)
-            if retry == retries or hopeless or not broken:
+            stuck = next((e for e in causes if isinstance(e, STUCK)), None)
+            if retry == retries or stuck is not None or not broken:
                 if not broken:
                     _keep_traceback(attempt, run, error)
-                return attempt.result("fault", fault=_fault_text(causes[0]), retries=retry)
+                said = _fault_text(stuck or causes[0])
+                return attempt.result("fault", fault=said, stuck=stuck is not None, retries=retry)
         await asyncio.sleep(RETRY_DELAYS_S[min(retry, len(RETRY_DELAYS_S) - 1)])
     raise AssertionError("unreachable: the last retry returns")
 
@@ -122,7 +127,7 @@ def _is_cancelled() -> bool:
 
 
 def _fault_text(error: BaseException) -> str:
-    way_on = ". Begin the episode anew with: trellis resume RUN --afresh" if isinstance(error, Diverged) else ""
+    way_on = ". Begin the episode anew with: trellis resume RUN --afresh" if isinstance(error, STUCK) else ""
     return f"{type(error).__name__}: {_one_line(error)}{way_on}"
 
 

@@ -106,11 +106,6 @@ class RunFolder:
         return Path("episodes", safe_name(key.benchmark.replace(":", ".")), safe_name(key.task),
                     safe_name(key.agent), str(key.epoch))  # fmt: skip
 
-    def set_aside(self, log: Path) -> None:
-        """Keep the log of an episode that is to begin anew beside the new one: `trajectory.1.jsonl`, and so on."""
-        number = len(set_aside_in(log.parent)) + 1
-        log.rename(log.with_name(log.name.replace("trajectory", f"trajectory.{number}", 1)))
-
     def logs_set_aside(self, key: Key) -> list[Path]:
         """The logs that an episode had before it was begun anew."""
         return set_aside_in(self.path / self.episode(key))
@@ -168,6 +163,12 @@ def safe_name(text: str, limit: int = 80) -> str:
     if name and name == text:
         return name
     return "-".join(filter(None, (name, sha256(text.encode()).hexdigest()[:6])))
+
+
+def set_aside(log: Path) -> None:
+    """Keep the log of an episode that is to begin anew beside the new one: `trajectory.1.jsonl`, and so on."""
+    number = 1 + max((int(old.name.split(".")[1]) for old in set_aside_in(log.parent)), default=0)
+    log.rename(log.with_name(log.name.replace("trajectory", f"trajectory.{number}", 1)))
 
 
 def set_aside_in(folder: Path) -> list[Path]:

@@ -50,6 +50,8 @@ class Result:
     score: Score | None = None
     limit: str = ""
     fault: str = ""
+    stuck: bool = False
+    """After a fault: going on from its log would end there again; it can only be begun anew."""
     retries: int = 0
     steps: int = 0
     usage: Usage = field(default_factory=Usage)

@@ -1,4 +1,5 @@
-"""An agent whose world answers differently each time, and breaks once: it cannot be rebuilt."""
+"""Agents that cannot go on from their logs: one whose world answers differently each time, and breaks once; one that
+says something else each time."""
 
 from __future__ import annotations
 
@@ -23,3 +24,13 @@ class Drifting(ScaffoldOptions):
             broken.touch()
             raise EnvironmentFault("the world broke")
         await episode.submit((await episode.use("shell", command="echo 10")).text)
+
+
+class Changing(ScaffoldOptions):
+    name: ClassVar[str] = "changing"
+
+    async def solve(self, episode: Episode) -> None:
+        await episode.generate([user(*episode.task.prompt), user(os.environ["SAYS"])])
+        if "BREAKS" in os.environ:
+            raise EnvironmentFault("the world broke")
+        await episode.submit("10")
