@@ -30,7 +30,8 @@ class Counting:
         config: GenerateConfig = GenerateConfig(),
     ) -> Reply:
         self.seeds.append(config.seed)
-        await asyncio.sleep(0.01 / len(self.seeds))
+        for _ in range(100 // len(self.seeds)):  # turns of the loop, whatever the time
+            await asyncio.sleep(0)
         return Reply(assistant(str(config.seed)), usage=Usage(input=10, output=2), cost_usd=0.5)
 
 
