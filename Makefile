@@ -8,6 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
 BIN := .venv/bin
 PYTEST_ARGS ?=
+KILL_ARGS ?=
 
 .PHONY: demo test check format kill perf clean
 
@@ -28,7 +29,7 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix .
 
 kill: .venv/.dev
-	$(BIN)/python tests/kill/table.py
+	$(BIN)/python -m tests.kill.table $(KILL_ARGS)
 
 perf: .venv/.dev
 	for script in tests/performance/*.py; do $(BIN)/python $$script || exit 1; done

@@ -1,5 +1,8 @@
 """A small benchmark and a model of our own for the kill suite: every call leaves a mark in the file `$KILL_WITNESS`,
-which no Trellis code knows of, before it is answered. Replies are a function of the seed, and come in any order."""
+which no Trellis code knows of, before it is answered. Replies are a function of the seed, and come in any order.
+
+What tools said, and what the world held in the end, goes into what an agent hands in, and a judge is asked about it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 
 from trellis.benchmarks.benchmark import Cheat, Grader, Score
 from trellis.environments.environment import Environment, EnvironmentSpec
-from trellis.models.messages import Message, Text, ToolCall
+from trellis.models.messages import Message, Text, ToolCall, user
 from trellis.models.model import GenerateConfig, Reply, ToolSpec, Usage
 from trellis.scaffolds.task import Submission, Task
 from trellis.tools.tool import Output
@@ -43,28 +46,35 @@ class Small:
 
     name = "small"
     version = "1"
-    judge: str | None = None
+    judge: str | None = f"{__file__}:Author"
 
     def splits(self) -> Sequence[str]:
-        return ("script", "repository")
+        return ("script", "repository", "tools", "question")
 
     def tasks(self, split: str) -> Iterable[Task]:
         if split == "script":
             facts = {"kind": "ml", "submission": "out.csv", "lower_is_better": False}
             yield Task("t", (Text("Write it."),), EnvironmentSpec(), tools=("shell", "python", "submit"), facts=facts)
+        elif split == "tools":
+            tools = ("shell", "python", "edit", "submit")
+            yield Task("t", (Text("Do it."),), EnvironmentSpec(), tools=tools)
+        elif split == "question":
+            yield Task("t", (Text("What is it?"),), None, tools=("submit",))
         else:
             facts = {"kind": "repository", "test_command": "bash $(git rev-parse --show-toplevel)/tests.sh"}
             spec = EnvironmentSpec(setup=REPOSITORY)
             yield Task("t", (Text("Mend it."),), spec, tools=("shell", "submit"), facts=facts)
 
     async def collect(self, task: Task, environment: Environment | None, answer: str) -> Submission:
-        assert environment is not None
+        if environment is None:
+            return Submission(answer)
         found = await environment.exec("cat out.csv *.txt */*.txt 2>/dev/null")
         return Submission(answer, {"all.txt": found.stdout})
 
     async def score(self, task: Task, submission: Submission, grader: Grader) -> Score:
         lines = submission.files.get("all.txt", b"").decode().splitlines()
-        return Score(sum("good" in line for line in lines) / (len(lines) + 1), success=False, explanation=str(lines))
+        said = (await grader.judge([user(f"Is this good? {submission.answer} {lines}")])).text
+        return Score(sum("good" in line for line in lines) / (len(lines) + 1), success=False, explanation=said)
 
     async def oracle(self, task: Task) -> Submission:
         return Submission("", {"all.txt": b"good"})
@@ -108,8 +118,10 @@ def _script(chance: random.Random) -> str:
 
 def _calls(turn: int, chance: random.Random, tools: set[str]) -> tuple[ToolCall, ...]:
     mark = f"{chance.getrandbits(48):x}"
-    if turn == TURNS:
+    if turn == TURNS or tools == {"submit"}:
         return (ToolCall(f"s{mark}", "submit", {"answer": mark}),)
+    if "edit" in tools:
+        return _calls_that_tools_remember(turn, mark)
     word = "good" if chance.random() < 0.6 else "bad"
     begin = "mkdir d; cd d; N=0; " if turn == 0 else ""
     command = f"{begin}N=$((N + 1)); echo $N {word} {mark} >> $N.txt; cat *.txt | wc -l; pwd | grep -o '[^/]*$'"
@@ -119,14 +131,40 @@ def _calls(turn: int, chance: random.Random, tools: set[str]) -> tuple[ToolCall,
     return tuple(calls)
 
 
+def _calls_that_tools_remember(turn: int, mark: str) -> tuple[ToolCall, ...]:
+    """Each turn needs what a tool knows since the one before: a kernel's variables, an edit to be taken back, a job."""
+    match turn:
+        case 0:
+            shell = {"command": f"sleep 0.2; echo {mark}", "background": True}
+            edit, code = {"command": "create", "path": "a.txt", "file_text": f"good {mark}\n"}, "x = [1]"
+        case 1:
+            shell = {"job": 1, "timeout_s": 20}
+            edit = {"command": "str_replace", "path": "a.txt", "old_str": "good", "new_str": f"bad {mark}"}
+            code = f"x.append('{mark}'); x"
+        case 2:
+            shell = {"command": "cat a.txt"}
+            edit, code = {"command": "undo", "path": "a.txt"}, f"open('x.txt', 'w').write(f'good {{x}} {mark}')"
+        case _:
+            shell = {"command": f"cat *.txt; echo good {mark} > b.txt"}
+            edit, code = {"command": "undo", "path": "a.txt"}, "len(x)"
+    return (
+        ToolCall(f"e{mark}", "edit", edit),
+        ToolCall(f"p{mark}", "python", {"code": code}),
+        ToolCall(f"c{mark}", "shell", shell),
+    )
+
+
 class Post:
     """Tools of a server outside the worlds (a `Toolset`): what they do there cannot be taken back or repeated."""
 
     name = "post"
     in_world = False
 
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+
     async def discover(self, environment: Environment) -> Sequence[ToolSpec]:
-        witness("discover post")
+        witness(f"discover {self._epoch}")
         text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
         return [ToolSpec("post", "Put up a notice outside.", text)]
 

@@ -7,13 +7,15 @@ import os
 import random
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from trellis.environments import kinds, leftovers, store
 
-from .table import ROWS, Kill, Program, Trial, attempt, outcome, points, uninterrupted
+from .table import points
+from .trials import ROWS, Kill, Program, Trial, attempt, outcome, uninterrupted
 
 POINTS = {"sandbox": 2, "docker": 1}
 
@@ -61,6 +63,31 @@ def test_worlds_go_on_from_snapshots_of_killed_processes_while_those_are_there(
     assert outcome(killed.run) == outcome(whole.run)
     assert (killed.made_again > 1) == cleaned  # one may have come after the last snapshot
     assert asyncio.run(leftovers.find(killed.run.name, dead_only=True)) == []
+
+
+@pytest.mark.kill
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sabotage", "found"),
+    [
+        ("answers are not logged at once", "in flight"),
+        ("recorded answers are not found", "repeated"),
+        ("worlds are not rebuilt", "submission"),
+        ("what was killed is not removed", "left behind"),
+    ],
+)
+def test_the_suite_finds_what_is_broken(
+    program: Program, available: dict[str, str], sabotage: str, found: str, tmp_path: Path
+) -> None:
+    if reason := available["sandbox"]:
+        pytest.skip(f"sandbox is not to be had here: {reason}")
+    whole = uninterrupted(program, ROWS["react"], "sandbox", tmp_path)
+    assert whole.run is not None
+    broken = replace(ROWS["react"], order={**ROWS["react"].order, "sabotage": sabotage})
+    kill = Kill(whole.boundaries // 2, "after")
+    tried = attempt(program, broken, "sandbox", [kill], outcome(whole.run))
+    assert not tried.good
+    assert found in (f"{tried.repeated} repeated; " if tried.repeated else "") + tried.differs
 
 
 @pytest.mark.kill
