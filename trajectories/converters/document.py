@@ -136,6 +136,13 @@ def number(value: Any) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def integer(value: Any) -> int | None:
+    """A whole number of any size."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def count(value: Any) -> int:
     """A number of tokens or the like; 0 where there is none."""
     value = number(value)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from trellis.models.messages import Image, Message, Part, Reasoning, Text, ToolCall, ToolResult, message_to_json
-from trellis.models.model import Effort, GenerateConfig, Usage
+from trellis.models.model import Effort, Usage
 from trellis.trajectories.converters import document, parts
 from trellis.trajectories.converters.converter import ConversionError
-from trellis.trajectories.converters.native import Identity, Line, Source, Target, Writer
+from trellis.trajectories.converters.native import Asked, Identity, Line, Source, Target, Writer
+from trellis.trajectories.recorded import RARE
 
 FORMAT = "atif"
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
 _PREFIX = "ATIF-v"
-_OURS = ("step", "stop_reason", "config", "usage", "latency_s", "waited_s", "is_error", "cut_off", "data", "output",
-         "handed_in", "ended_at", "changes", "malformed", "notes", "call_id")  # fmt: skip
+_OURS = ("step", "stop_reason", "config", "kind", "role", "kept", "overflow", "usage", "latency_s", "waited_s", *RARE,
+         "is_error", "cut_off", "data", "output", "handed_in", "ended_at", "changes", "more_changes", "malformed",
+         "notes", "call_id", "name", "empty")  # fmt: skip
 """Members of `extra` that our own exporter writes, and that have a place here."""
 
 
@@ -34,8 +36,8 @@ def read(source: Source, target: Target) -> None:
     extra = document.mapping(data.get("extra"))
     model = document.word(agent.get("model_name"))
     own = document.mapping(extra.get("trellis"))
-    episode = document.mapping(own.get("episode"))
-    benchmark = document.mapping(own.get("benchmark"))
+    header = document.mapping(own.get("header"))
+    episode, benchmark = document.mapping(header.get("episode")), document.mapping(header.get("benchmark"))
     identity = Identity(
         FORMAT,
         benchmark=document.word(benchmark.get("name")),
@@ -47,7 +49,7 @@ def read(source: Source, target: Target) -> None:
         or source.stem,
         agent=document.word(agent.get("name")) or FORMAT,
         version=version,
-        models=_models(own, model),
+        models=_models(header, model),
         more={
             "agent_version": document.word(agent.get("version")),
             "session_id": document.word(data.get("session_id")),
@@ -56,14 +58,15 @@ def read(source: Source, target: Target) -> None:
             "notes": document.text(data.get("notes")),
             "continued": document.text(data.get("continued_trajectory_ref")),
             "extra": document.without(extra, "trellis"),
+            "trellis": document.without(own, "outcome", "notes", "total"),
         },
     )
     with target.episode(identity) as writer:
         _Walk(writer, source.path.parent).trajectory(data, writer.line(), "")
 
 
-def _models(own: Mapping[str, Any], model: str) -> dict[str, str]:
-    named = {role: document.word(name) for role, name in document.mapping(own.get("models")).items()}
+def _models(header: Mapping[str, Any], model: str) -> dict[str, str]:
+    named = {role: document.word(name) for role, name in document.mapping(header.get("models")).items()}
     return named or ({"main": model} if model else {})
 
 
@@ -73,6 +76,8 @@ class _Walk:
     def __init__(self, writer: Writer, folder: Path) -> None:
         self._writer = writer
         self._folder = folder
+        self._branches = {"main": "main"}
+        """By the names that our own exporter gives them."""
 
     def trajectory(self, data: Mapping[str, Any], line: Line, place: str) -> None:
         agent = document.mapping(data.get("agent"))
@@ -85,12 +90,18 @@ class _Walk:
         def delegate(name: str) -> None:
             number = waiting.pop(name)
             each = inner[number]
-            branch = self._writer.line(self._writer.free_name(line.name, name), origin=line.name)
-            if "trellis" not in document.mapping(each.get("extra")):
+            own = document.mapping(each.get("extra")).get("trellis")
+            told = document.mapping(own)
+            origin = self._branches.get(document.word(told.get("origin")), line.name)
+            branch = self._writer.line(
+                self._writer.free_name(line.name, name), origin, document.integer(told.get("position"))
+            )
+            self._branches[document.word(told.get("branch"))] = branch.name
+            if own is None:
                 branch.note("imported.subagent", **document.without(each, "steps", "subagent_trajectories"))
             self.trajectory(each, branch, f"{place}subagent_trajectories[{number}].")
 
-        walk.notes(document.mapping(own).get("notes"))
+        walk.notes(document.sequence(document.mapping(own).get("notes")))
         for number, step in enumerate(document.objects(data.get("steps"), f"{place}steps")):
             for name in walk.step(step, f"{place}steps[{number}]"):
                 if name in waiting:
@@ -116,6 +127,8 @@ class _Steps:
         self._writer = writer
         self._line = line
         self._folder = folder
+        self._decisions: dict[str, Mapping[str, Any]] = {}
+        """On calls that have not come back yet, by their ids."""
         self._model = document.word(agent.get("model_name"))
         self._tools = parts.tool_specs(agent.get("tool_definitions"))
 
@@ -126,7 +139,8 @@ class _Steps:
         calls: list[ToolCall] = []
         match step.get("source"):
             case "system" if step.get("observation"):  # what the system did, and not what it said to the model
-                self._line.note("imported.event", text="\n".join(p.text for p in said if isinstance(p, Text)))
+                if not self._ours:
+                    self._line.note("imported.event", text="\n".join(p.text for p in said if isinstance(p, Text)))
             case "system" | "user":
                 if said:
                     self._line.say(Message(step["source"], tuple(said)))
@@ -137,8 +151,10 @@ class _Steps:
         own, more = self._extra(step)
         if more:
             self._line.note("imported.extra", step=document.count(step.get("step_id")), extra=more)
+        notes = list(map(document.mapping, document.sequence(own.get("notes"))))
+        self.notes(note for note in notes if note.get("kind") == "approval")
         named = self._observed(step, calls, place)
-        self.notes(own.get("notes"))
+        self.notes(note for note in notes if note.get("kind") != "approval")
         return named
 
     def _extra(self, item: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
@@ -146,11 +162,14 @@ class _Steps:
         extra = document.mapping(item.get("extra"))
         return (extra, document.without(extra, *_OURS)) if self._ours else ({}, document.without(extra))
 
-    def notes(self, items: Any) -> None:
+    def notes(self, items: Iterable[Any]) -> None:
         """As our own exporter writes them."""
-        for item in map(document.mapping, document.sequence(items)):
-            if kind := document.word(item.get("kind")):
-                self._line.note_of_ours(kind, document.mapping(item.get("data")))
+        for item in map(document.mapping, items):
+            kind, data = document.word(item.get("kind")), document.mapping(item.get("data"))
+            if kind == "approval" and (answer := document.mapping(data.get("answer"))):
+                self._decisions[document.word(document.mapping(data.get("what")).get("id"))] = answer
+            elif kind:
+                self._line.note_of_ours(kind, data)
 
     def _agent(self, step: Mapping[str, Any], said: list[Part]) -> list[ToolCall]:
         calls = [
@@ -175,15 +194,24 @@ class _Steps:
         metrics, effort = document.mapping(step.get("metrics")), step.get("reasoning_effort")
         extra, (measured, more) = self._extra(step)[0], self._extra(metrics)
         began = document.when(step.get("timestamp"))
+        asked: Asked = {
+            "model": document.word(step.get("model_name")) or self._model,
+            "tools": self._tools,
+            "config": parts.config({**document.mapping(extra.get("config")), "reasoning_effort": effort}),
+            "role": document.word(extra.get("role")) or "main",
+            "kind": "compact" if extra.get("kind") == "compact" else "generate",
+        }
+        if extra.get("cut_off") is True or extra.get("overflow"):
+            self._line.unanswered(document.text(extra.get("overflow")), **asked)
+            return []
         self._line.reply(
             message,
-            model=document.word(step.get("model_name")) or self._model,
             usage=_own_usage(measured["usage"]) if "usage" in measured else _usage(metrics),
             cost_usd=document.cost(metrics.get("cost_usd")),
             stop_reason=parts.stop_reason(extra.get("stop_reason")),
             ended_at=None if began is None else began + (document.number(measured.get("latency_s")) or 0.0),
-            tools=self._tools,
-            config=_config(extra.get("config"), effort),
+            **asked,
+            rare=parts.rare(measured),
         )
         losses = self._writer.losses
         losses.add(
@@ -212,12 +240,14 @@ class _Steps:
             id = document.word(result.get("source_call_id"))
             call = self._line.take(id, in_order=not id) if calls else None
             fit = tuple(part for part in shown if isinstance(part, Text | Image))
-            id = id or document.word(self._extra(result)[0].get("call_id"))
+            own = self._extra(result)[0]
+            id = id or document.word(own.get("call_id"))
             if call is not None:
                 self._came_back(call, fit, result, refs, said=step.get("llm_call_count") != 0)
             elif id and step.get("is_copied_context") is True:
-                self._line.say(ToolResult(id, _name_of(id, step), fit).message)
-            else:
+                name = document.word(own.get("name")) or _name_of(id, step)
+                self._line.say(ToolResult(id, name, fit, own.get("is_error") is True).message)
+            elif not (self._ours and refs):
                 self._line.note("imported.observation", text="\n".join(p.text for p in shown if isinstance(p, Text)))
         return named
 
@@ -229,14 +259,18 @@ class _Steps:
         kept = document.without({"subagents": refs, "extra": more})
         data = {**document.mapping(extra.get("data")), **({"imported": kept} if kept else {})}
         seen = ToolResult(call.id, call.name, shown, extra.get("is_error") is True, data)
-        whole = (Text(extra["output"]),) if isinstance(extra.get("output"), str) else shown
+        whole = tuple(self._content(extra["output"], "output")) if "output" in extra else shown
         cut_off = extra.get("cut_off") is True
+        if decision := self._decisions.pop(call.id, None):
+            self._line.decided(call, decision.get("allowed") is True, document.word(decision.get("by")),
+                               document.text(decision.get("reason")))  # fmt: skip
         self._line.act(
             call,
-            None if cut_off else replace(seen, parts=whole),
+            None if cut_off else replace(seen, parts=tuple(part for part in whole if isinstance(part, Text | Image))),
             ended_at=document.when(extra.get("ended_at")),
             own=not said,
             handed_in=extra.get("handed_in"),
+            changed=extra,
         )
         if said and not cut_off:
             self._line.say(seen.message)
@@ -275,20 +309,6 @@ def _beside(folder: Path, name: str) -> bytes | None:
         return path.read_bytes()
     except (OSError, ValueError):
         return None
-
-
-def _config(config: Any, effort: Any) -> GenerateConfig:
-    """What of a call's settings is told; ours stand under `extra`."""
-    config = document.mapping(config)
-    seed = document.number(config.get("seed"))
-    return GenerateConfig(
-        temperature=document.number(config.get("temperature")),
-        max_output_tokens=document.count(config.get("max_output_tokens")) or None,
-        reasoning_effort=effort if effort in get_args(Effort) else None,
-        tool_choice=document.word(config.get("tool_choice")) or None,
-        response_schema=document.mapping(config.get("response_schema")) or None,
-        seed=None if seed is None else int(seed),
-    )
 
 
 def _name_of(id: str, step: Mapping[str, Any]) -> str:

@@ -127,7 +127,7 @@ def _sample(log: Mapping[str, Any], sample: _Sample, target: Target) -> None:
     messages = Messages(data, document.word(spec.get("model")))
     scores = _scores(data)
     own = document.mapping(document.mapping(data.get("metadata")).get("trellis"))
-    episode = document.mapping(own.get("episode"))
+    episode = document.mapping(document.mapping(own.get("header")).get("episode"))
     roles = document.mapping(spec.get("model_roles"))
     models = {role: document.word(document.mapping(each).get("model")) for role, each in roles.items()}
     main = document.word(spec.get("model"))
@@ -146,6 +146,8 @@ def _sample(log: Mapping[str, Any], sample: _Sample, target: Target) -> None:
             "scores": scores,
             "target": data.get("target"),
             "choices": data.get("choices"),
+            "setup": document.text(messages.resolved(data.get("setup")))[:20_000],
+            "trellis": document.without(own, "outcome"),
             "metadata": document.without(messages.resolved(document.mapping(data.get("metadata"))), "trellis"),
             "sandbox": data.get("sandbox"),
             "uuid": document.word(data.get("uuid")),
@@ -173,11 +175,12 @@ def _sample(log: Mapping[str, Any], sample: _Sample, target: Target) -> None:
         writer.messages = len(said) or writer.messages
         for name, score in scores.items():
             writer.line().note("imported.score", **{**messages.resolved(score), "name": name})
-        if not own:  # our own exporter says it where it happened
-            writer.submit(messages.answer(data.get("output")))
+        if not own and (answer := messages.answer(data.get("output"))):  # our own exporter says it where it happened
+            writer.submit(answer)
         writer.total(*messages.usage_of_all(data.get("model_usage")))
         losses = writer.losses
         losses.add("changes of the sample's store", int(bool(data.get("store"))))
+        losses.add("files of the sample's world", len(document.mapping(data.get("files"))))
         losses.add("timelines", len(document.sequence(data.get("timelines"))))
         losses.add("attempts before an error was retried", len(document.sequence(data.get("error_retries"))))
 

@@ -53,13 +53,7 @@ def read(source: Source, target: Target) -> None:
         _Walk(writer, model).messages(messages)
         writer.messages = len(messages)
         writer.total(Usage(), document.cost(stats.get("instance_cost")))
-        submission = document.text(info.get("submission"))
-        writer.submit(*_submission(submission))
-
-
-def _submission(text: str) -> tuple[str, Mapping[str, str]]:
-    """A patch is a file, anything else an answer."""
-    return ("", {"model.patch": text}) if "diff --git" in text else (text, {})
+        writer.submit_text(document.text(info.get("submission")))
 
 
 class _Walk:
@@ -166,11 +160,12 @@ class _Walk:
             output = extra["raw_output"]
         if extra.get("returncode") is not None:
             code = document.number(extra["returncode"])
-        result = result_of(call, output, is_error=bool(extra.get("exception_info")),
+        failed = bool(extra.get("exception_info"))
+        result = result_of(call, output, is_error=failed,
                            exit_code=None if code is None else int(code), imported=_kept(extra) or None)  # fmt: skip
         line.act(call, result, ended_at=document.when(extra.get("timestamp")))
         self._writer.losses.add(parts.AS_USER, int(role == "user"))
-        line.say(Message("tool", (ToolResult(call.id, call.name, tuple(seen)),)))  # type: ignore[arg-type]
+        line.say(Message("tool", (ToolResult(call.id, call.name, tuple(seen), failed),)))  # type: ignore[arg-type]
 
 
 def _kept(extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from trellis.models.messages import Message, Role, Text, ToolCall, ToolResult
+from trellis.models.messages import Message, Role, ToolCall, ToolResult
 from trellis.models.model import Usage
 from trellis.trajectories.converters import document, parts
 from trellis.trajectories.converters.converter import ConversionError
@@ -66,20 +66,19 @@ def read(source: Source, target: Target) -> None:
         if attempts:
             for number, attempt in enumerate(attempts):
                 line = writer.line(f"main/attempt-{number}")
-                _attempt(writer, line, attempt, f"attempts[{number}].")
+                _attempt(writer, line, attempt, f"attempts[{number}].", model)
                 told = document.mapping(attempt.get("info"))
                 line.note("imported.attempt", number=number, best=info.get("best_attempt_idx") == number,
                           info=document.without(told))  # fmt: skip
         else:
-            _attempt(writer, writer.line(), data, "")
+            _attempt(writer, writer.line(), data, "", model)
         writer.messages = (
             sum(len(document.sequence(each.get("history"))) for each in attempts or [data]) or writer.messages
         )
         stats = document.mapping(info.get("model_stats"))
         usage = Usage(document.count(stats.get("tokens_sent")), output=document.count(stats.get("tokens_received")))
         writer.total(usage, document.cost(stats.get("instance_cost")))
-        patch = document.text(info.get("submission"))
-        writer.submit(files={"model.patch": patch} if patch else None)
+        writer.submit_text(document.text(info.get("submission")))
         writer.losses.add("settings of the agent (replay_config)", int(bool(config)))
 
 
@@ -100,10 +99,10 @@ def _version(data: Mapping[str, Any], attempts: list[dict[str, Any]]) -> str:
     return "1.1" if "query" in first else "1.0" if isinstance(first.get("state"), dict) else "0"
 
 
-def _attempt(writer: Writer, line: Line, data: Mapping[str, Any], place: str) -> None:
+def _attempt(writer: Writer, line: Line, data: Mapping[str, Any], place: str, model: str) -> None:
     steps = document.objects(data.get("trajectory"), f"{place}trajectory")
     history = document.objects(data.get("history"), f"{place}history")
-    walk = _Walk(writer, line, history, f"{place}history")
+    walk = _Walk(writer, line, history, f"{place}history", model)
     if steps:
         for number, step in enumerate(steps):
             walk.step(step, f"{place}trajectory[{number}]")
@@ -117,21 +116,24 @@ def _attempt(writer: Writer, line: Line, data: Mapping[str, Any], place: str) ->
 class _Walk:
     """Goes through one attempt in order."""
 
-    def __init__(self, writer: Writer, line: Line, history: list[dict[str, Any]], place: str) -> None:
+    def __init__(self, writer: Writer, line: Line, history: list[dict[str, Any]], place: str, model: str) -> None:
         self._writer = writer
         self._line = line
         self._history = history
         self._place = place
+        self._model = model
         self._next = 0
         """The first item of the history that no step has reached."""
         self._known: dict[str, Message] = {}
         self._said: defaultdict[str, list[Message]] = defaultdict(list)
         """The replies so far, by their text."""
+        self._names: dict[str, str] = {}
+        """Of the tools that calls are of, by the calls' ids."""
         self._replies: defaultdict[str, deque[int]] = defaultdict(deque)
         """Where in the history each reply stands, by its text."""
         for number, item in enumerate(history):
             if _is_reply(item):
-                self._replies[document.text(item.get("content"))].append(number)
+                self._replies[_text(item.get("content"))].append(number)
 
     def step(self, step: Mapping[str, Any], place: str) -> None:
         """A step of `trajectory`, with the item of the history that is its reply, where there is one."""
@@ -141,16 +143,19 @@ class _Walk:
         if step.get("query"):
             sent = self._sent([each for each in document.objects(step["query"], f"{place}.query") if each])
         calls = self._calls(item or {}, step)
-        shown = said or document.text(step.get("thought"))
-        message = Message("assistant", (*parts.reasoning(item or step), *([Text(shown)] if shown else []), *calls))
+        words = parts.content((item or {}).get("content") or said or step.get("thought"), self._writer.losses)
+        message = Message("assistant", (*parts.reasoning(item or step), *words, *calls))
         self._said[said].append(message)
-        self._line.reply(message, messages=sent, remembered=item is not None or not self._history)
         extra = document.mapping(step.get("extra_info"))
+        self._line.reply(message, messages=sent, remembered=item is not None or not self._history,
+                         model=document.word(extra.get("model")) or self._model,
+                         cost_usd=document.cost(extra.get("cost_usd")))  # fmt: skip
         observation, seconds = document.text(step.get("observation")), document.number(step.get("execution_time"))
         if calls:
             call = self._line.take(calls[0].id) or calls[0]
             told = document.without({"state": _state(step.get("state")), "extra_info": extra})
-            result = result_of(call, observation, duration_s=seconds, imported=told or None)
+            code = document.integer(document.mapping(extra.get("exit_codes")).get(call.id))
+            result = result_of(call, observation, exit_code=code, duration_s=seconds, imported=told or None)
             self._line.act(call, result, took_s=seconds)
             if not self._history:
                 self._line.say(replace(result, data={}).message)
@@ -166,7 +171,7 @@ class _Walk:
         for number, item in enumerate(self._history):
             if _is_reply(item):
                 said = [*parts.reasoning(item), *parts.content(item.get("content"), self._writer.losses)]
-                self._line.reply(Message("assistant", (*said, *self._calls(item, item))))
+                self._line.reply(Message("assistant", (*said, *self._calls(item, item))), model=self._model)
                 continue
             pending = None if item.get("is_demo") else self._line.take(_id_of(item))
             message = self._message(item, self._before(), f"{self._place}[{number}]")
@@ -177,6 +182,7 @@ class _Walk:
     def _calls(self, item: Mapping[str, Any], step: Mapping[str, Any]) -> list[ToolCall]:
         """As the model made them; an action in text is one call."""
         calls = parts.openai_calls(FORMAT, item, self._line.made_up_id)
+        self._names |= {call.id: call.name for call in calls}
         action = document.text(step.get("action"))
         first = action.split(maxsplit=1)
         if calls or not first:
@@ -218,7 +224,7 @@ class _Walk:
         sent: list[Message] = []
         used: Counter[str] = Counter()
         for item in items:
-            said = document.text(item.get("content"))
+            said = _text(item.get("content"))
             if _is_reply(item) and used[said] < len(self._said[said]):
                 sent.append(self._said[said][used[said]])
                 used[said] += 1
@@ -250,8 +256,16 @@ class _Walk:
             role = "tool"
         if role == "tool":
             id = _id_of(item) or (call.id if call else "")
-            return Message("tool", (ToolResult(id, call.name if call else "unnamed", said),))  # type: ignore[arg-type]
+            name = self._names.get(id) or (call.name if call else "unnamed")
+            return Message("tool", (ToolResult(id, name, said),))  # type: ignore[arg-type]
         return Message(role, said)
+
+
+def _text(content: Any) -> str:
+    """The words of a message, which a step tells as its response."""
+    if not isinstance(content, list):
+        return document.text(content)
+    return "\n".join(document.text(part["text"]) for part in content if isinstance(part, dict) and "text" in part)
 
 
 def _is_reply(item: Mapping[str, Any]) -> bool:

@@ -13,9 +13,9 @@ from trellis.trajectories.converters.converter import Losses
 from trellis.trajectories.converters.pieces import dumped, without_none
 from trellis.trajectories.trajectory import Act
 
-PAYLOADS = "parts in a provider's own form, but for signed reasoning of Anthropic"
 MEDIA = "sounds and films of types that Inspect does not know"
-CLASSES = "token counts of sounds, images and long-lived caches (added to their kin)"
+SCHEMAS = "schemas of tools as they were (told in Inspect's own way)"
+ORDER = "replies with words after calls (these are told apart)"
 _ATTACHED_FROM = 100
 """Characters: longer texts in events are attachments, as Inspect makes them."""
 _NAMES = ("id", "uuid", "span_id", "parent_id", "anchor_id", "from_anchor", "name")
@@ -77,7 +77,14 @@ class Parts:
         """One of ours may be several of theirs: each result of a tool is a message there."""
         results = [part for part in message.parts if isinstance(part, ToolResult)]
         if results:
-            return [self._result(result, f"{name}-{n}" if n else name) for n, result in enumerate(results)]
+            made = [self._result(result, f"{name}-{n}" if n else name) for n, result in enumerate(results)]
+            rest = tuple(part for part in message.parts if not isinstance(part, ToolResult))
+            return made + (self.messages(Message("user", rest), f"{name}-rest") if rest else [])
+        calls_at = [isinstance(part, ToolCall) for part in message.parts]
+        self._losses.add(ORDER, int(calls_at != sorted(calls_at)))
+        return [self._said(message, name, model)]
+
+    def _said(self, message: Message, name: str, model: str) -> dict[str, Any]:
         made: dict[str, Any] = {"id": name, "role": message.role, "content": self._content(message.parts)}
         if message.role == "assistant":
             made["source"] = "generate"
@@ -86,7 +93,7 @@ class Parts:
             )
         elif message.role == "user":
             made["source"] = "input"
-        return [made]
+        return made
 
     def output(self, reply: Reply, name: str, model: str) -> dict[str, Any]:
         message = self.messages(reply.message, name, model)[0]
@@ -100,8 +107,7 @@ class Parts:
         }
 
     def usage(self, usage: Usage, cost_usd: float | None) -> dict[str, Any]:
-        self._losses.add(CLASSES, int(any((usage.audio_input, usage.audio_output, usage.image_input,
-                                           usage.cache_write_1h))))  # fmt: skip
+        self._losses.add(telling.CLASSES, int(telling.has_rare_classes(usage)))
         return without_none(
             input_tokens=usage.input + usage.audio_input + usage.image_input,
             output_tokens=usage.total_output,
@@ -132,18 +138,16 @@ class Parts:
 
     def _content(self, parts: Sequence[Any]) -> str | list[dict[str, Any]]:
         made = [item for part in parts if (item := self._part(part)) is not None]
-        if all(item["type"] == "text" for item in made):
-            return "\n".join(item["text"] for item in made)
-        return made
+        return telling.text_or_parts(made)
 
     def _part(self, part: Any) -> dict[str, Any] | None:
         raw = getattr(part, "raw", None)
         if isinstance(part, Reasoning):
             return self._reasoning(part)
         if isinstance(part, ToolCall):
-            self._losses.add(PAYLOADS, int(raw is not None))
+            self._losses.add(telling.UNSIGNED, int(raw is not None))
             return None
-        self._losses.add(PAYLOADS, int(raw is not None))
+        self._losses.add(telling.UNSIGNED, int(raw is not None))
         if isinstance(part, Text):
             return {"type": "text", "text": part.text}
         assert isinstance(part, Media)
@@ -153,7 +157,7 @@ class Parts:
         item = part.raw.get("item", {}) if part.raw else {}
         signed = item.get("signature") if isinstance(item, Mapping) else None
         redacted = item.get("data") if isinstance(item, Mapping) and item.get("type") == "redacted_thinking" else None
-        self._losses.add(PAYLOADS, int(part.raw is not None and not signed and not redacted))
+        self._losses.add(telling.UNSIGNED, int(part.raw is not None and not signed and not redacted))
         return without_none(type="reasoning", reasoning=redacted or part.text, signature=signed,
                             redacted=True if redacted else None)  # fmt: skip
 

@@ -18,7 +18,6 @@ from trellis.trajectories.converters.telling import Told
 from trellis.trajectories.recorded import GRADER
 from trellis.trajectories.trajectory import Act, Branch, Note, Step
 
-EFFORT = 'reasoning efforts "max" (told as "xhigh")'
 _LIMITS = {"steps": "turn", "tokens": "token", "time": "working", "cost": "cost", "context": "context"}
 _INPUT_SHOWN = 2000
 QUIET = parts.Parts(Losses())
@@ -214,15 +213,17 @@ class Sample:
         origin = branch.parent if branch.parent in self._trajectory.branches else above
         yield self._event("anchor", at, span_id=origin, anchor_id=anchor, source="trellis")
         yield self._span(branch.name, above, "agent", branch.name.rpartition("/")[2], at)
-        yield self._event("branch", at, span_id=branch.name, from_anchor=anchor)
+        yield self._event("branch", at, span_id=branch.name, from_anchor=anchor, metadata={"position": branch.position})
 
     def _step(self, step: Step, span: str) -> Iterator[dict[str, Any]]:
         reply = step.reply
         if step.kind == "compact":
             yield self._event("compaction", step.begun_at, span_id=span, type="summary", source="provider")
         if step.tools not in self._tools:
-            self._tools[step.tools] = [parts.tool_info(spec) for spec in self._trajectory.tools(step.tools)]
-        self._losses.add(EFFORT, int(step.config.get("reasoning_effort") == "max"))
+            specs = self._trajectory.tools(step.tools)
+            self._tools[step.tools] = made = [parts.tool_info(spec) for spec in specs]
+            changed = (one["parameters"] != spec.parameters for one, spec in zip(made, specs, strict=True))
+            self._losses.add(parts.SCHEMAS, sum(changed))
         ended = step.ended_at
         yield self._event(
             "model", step.begun_at, span_id=span, uuid=f"{step.seq}", model=step.model or "unknown",
@@ -233,7 +234,9 @@ class Sample:
             retries=reply.retries if reply and reply.retries else None, error=_broken(step),
             cache="read" if reply and reply.cached else None, completed=None if ended is None else self._time(ended),
             working_time=None if reply is None else max(0.0, reply.latency_s - reply.waited_s),
-            pending=True if step.done is None else None, metadata={"step": step.number},
+            pending=True if step.done is None else None,
+            metadata=without_none(step=step.number, kind=step.kind if step.kind != "generate" else None,
+                                  config=step.config or None, reply=(reply and telling.rare(reply)) or None),
         )  # fmt: skip
         if reply is not None:
             usage, cost_usd = self.usage.get(step.model, (Usage(), 0.0))
@@ -253,7 +256,7 @@ class Sample:
             working_time=None if ended is None else ended - act.begun_at,
             pending=True if ended is None else None,
             metadata=without_none(data=dict(act.result.data) if act.result else None, handed_in=act.handed_in,
-                                  changes=list(act.changes) or None, more_changes=act.more_changes or None) or None,
+                                  **telling.changes(act, self._losses)) or None,
         )  # fmt: skip
 
     def _note(self, note: Note, span: str) -> Iterator[dict[str, Any]]:
@@ -266,7 +269,8 @@ class Sample:
                 explanation=str(answer.get("reason", "")) or None,
             )  # fmt: skip
             return
-        yield self._event("info", note.at, span_id=span, source=f"trellis.{note.kind}", data=dict(note.data))
+        yield self._event("info", note.at, span_id=span, source=f"trellis.{note.kind}", 
+                          data=telling.note_data(self._told, note, self._losses))  # fmt: skip
 
     def _span(self, id: str, parent: str | None, type: str, name: str, at: float) -> dict[str, Any]:
         return self._event("span_begin", at, id=id, parent_id=parent, type=type, name=name, span_id=id)
@@ -291,8 +295,7 @@ class Sample:
     def _metadata(self) -> dict[str, Any]:
         told, outcome = self._told, self._told.outcome
         return without_none(
-            episode=told.header.get("episode"),
-            environment=told.header.get("environment"),
+            header=told.header,
             outcome=outcome.outcome or None,
             limit=outcome.limit or None,
         )

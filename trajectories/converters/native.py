@@ -5,16 +5,16 @@ on a clock that follows the foreign times. The same file always gives the same b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from trellis.models.messages import Message, Text, ToolCall, ToolResult, message_to_json, part_to_json
-from trellis.models.model import GenerateConfig, Reply, StopReason, ToolSpec, Usage
+from trellis.models.model import ContextOverflow, GenerateConfig, Reply, StopReason, ToolSpec, Usage
 from trellis.tools.clip import plain, raw_of
-from trellis.trajectories.converters import document
+from trellis.trajectories.converters import document, parts
 from trellis.trajectories.converters.converter import ConversionError, Imported, Losses
 from trellis.trajectories.recorded import GRADER
 from trellis.trajectories.recorder import Recorder
@@ -24,6 +24,9 @@ T = TypeVar("T")
 _ODD = re.compile(r"[^A-Za-z0-9._-]+")
 MAX_CALLS = 4096
 """In one reply."""
+TIMES = "times that go back, of what ran side by side (the clock of a trajectory does not)"
+_TOLERANCE_S = 0.01
+"""Times are often rounded."""
 _LONGEST_S = 10 * 366 * 86400.0
 """An episode takes no longer: a later time is a wrong one."""
 
@@ -130,6 +133,8 @@ class Writer:
             self._zero = seconds - self._now
         if self._now < seconds - self._zero < _LONGEST_S:
             self._now = seconds - self._zero
+        elif self._now - (seconds - self._zero) > _TOLERANCE_S:
+            self.losses.add(TIMES)
 
     def passes(self, seconds: float | None) -> None:
         if seconds is not None and seconds > 0 and self._now + seconds < _LONGEST_S:
@@ -137,13 +142,15 @@ class Writer:
 
     # --- what is written ---
 
-    def line(self, name: str = "main", origin: str = "main") -> Line:
-        """A branch by its full name; a new one begins in the world of `origin` as that is now."""
+    def line(self, name: str = "main", origin: str = "main", position: int | None = None) -> Line:
+        """A branch by its full name; a new one begins in the world of `origin` as that is now, or was after
+        `position` of its acts."""
         line = self.lines.get(name)
         if line is None:
             line = self.lines[name] = Line(self, name)
             if name not in ("main", GRADER):
-                position = self.lines[origin].acts if origin in self.lines else 0
+                acts = self.lines[origin].acts if origin in self.lines else 0
+                position = acts if position is None else min(position, acts)
                 self._recorder.once("branch", name, origin=origin, position=position)
         return line
 
@@ -155,17 +162,22 @@ class Writer:
             full, number = f"{parent}/{plain}-{number}", number + 1
         return full
 
-    def submit(self, answer: str = "", files: Mapping[str, str] | None = None, branch: str = "main") -> None:
+    def submit(self, answer: str = "", files: Mapping[str, bytes] | None = None, branch: str = "main") -> None:
         """What the agent handed in."""
-        if not answer and not files:
-            return
         store = self._recorder.blobs.store
-        stored = {name: store(content.encode("utf-8", "replace")) for name, content in (files or {}).items()}
+        stored = {name: store(content) for name, content in (files or {}).items()}
 
         async def answered() -> Mapping[str, Any]:
             return {"answer": answer, "files": stored}
 
         _driven(self._recorder.effect("submit", branch, {"answer": answer}, answered))
+
+    def submit_text(self, text: str) -> None:
+        """What the agent handed in as one text: a patch is a file, anything else an answer; nothing is none."""
+        if "diff --git" in text:
+            self.submit(files={"model.patch": text.encode("utf-8", "replace")})
+        elif text:
+            self.submit(text)
 
     def total(self, usage: Usage, cost_usd: float | None) -> None:
         """What the whole took, as the file says; it counts where it is more than what the single calls say."""
@@ -194,6 +206,18 @@ class Writer:
         )  # fmt: skip
 
 
+class Asked(TypedDict, total=False):
+    """How a model was asked."""
+
+    model: str
+    tools: Sequence[ToolSpec]
+    config: GenerateConfig
+    role: str
+    """Of the agent's model: "main" is its first."""
+    kind: str
+    """`generate`, or `compact`: the provider shortened the conversation."""
+
+
 class Line:
     """One branch of a trajectory in the making, and the conversation in it."""
 
@@ -201,7 +225,9 @@ class Line:
         self.name = name
         self.conversation: list[Message] = []
         self.acts = 0
-        """How many tool calls were carried out in its world."""
+        """How many tool calls were done in its world, none that was denied or cut off (see `Trajectory.performed`)."""
+        self._denied = False
+        """Is the next act one that was not allowed?"""
         self._writer = writer
         self._recorder = writer._recorder
         self.pending: list[ToolCall] = []
@@ -225,18 +251,16 @@ class Line:
         message: Message,
         *,
         messages: Sequence[Message] | None = None,
-        model: str = "",
         usage: Usage | None = None,
         cost_usd: float | None = None,
         stop_reason: StopReason | None = None,
         ended_at: float | None = None,
-        tools: Sequence[ToolSpec] = (),
-        config: GenerateConfig | None = None,
         remembered: bool = True,
-        retries: int = 0,
-        cached: bool = False,
+        rare: Mapping[str, Any] = {},
+        **asked: Unpack[Asked],
     ) -> None:
         """A model answered: `messages`, or the conversation so far, which it joins unless it is not `remembered`.
+        `rare` are the members of a `Reply` that few have.
 
         Raises:
             ConversionError: more calls in it than anybody makes.
@@ -249,11 +273,9 @@ class Line:
 
         async def answer() -> Reply:
             writer.at(ended_at)
-            return Reply(message, stop_reason, usage, cost_usd, writer._now - began, retries=retries, cached=cached)
+            return Reply(message, stop_reason, usage, cost_usd, writer._now - began, **rare)
 
-        sent = self.conversation if messages is None else messages
-        role = "judge" if self.name == GRADER else "main"
-        _driven(self._recorder.generate(self.name, role, model, sent, tools, config or GenerateConfig(), answer))
+        self._ask(answer, messages, asked)
         self.pending = list(message.tool_calls)
         writer.messages += 1
         if self.name != GRADER:
@@ -265,6 +287,33 @@ class Line:
         if remembered:
             self.conversation.append(message)
         self._sent = len(self.conversation)
+
+    def unanswered(
+        self,
+        overflow: str = "",
+        *,
+        messages: Sequence[Message] | None = None,
+        **asked: Unpack[Asked],
+    ) -> None:
+        """A call of a model without a reply: it was cut off, or, as `overflow` says, what it sent was too long."""
+
+        async def answer() -> Reply:
+            raise ContextOverflow(overflow) if overflow else _CutOffError
+
+        with suppress(ContextOverflow, _CutOffError):
+            self._ask(answer, messages, asked)
+        self.pending = []
+        self._sent = len(self.conversation)
+
+    def _ask(self, answer: Callable[[], Awaitable[Reply]], messages: Sequence[Message] | None, asked: Asked) -> None:
+        sent = self.conversation if messages is None else messages
+        role = "judge" if self.name == GRADER else asked.get("role", "main")
+        config, kind = asked.get("config", GenerateConfig()), asked.get("kind", "generate")
+        _driven(
+            self._recorder.generate(
+                self.name, role, asked.get("model", ""), sent, asked.get("tools", ()), config, answer, kind
+            )
+        )
 
     def take(self, call_id: str = "", *, in_order: bool = True) -> ToolCall | None:
         """The pending call of this id; where there is none, the first that is pending, unless not `in_order`."""
@@ -282,9 +331,10 @@ class Line:
         took_s: float | None = None,
         own: bool = False,
         handed_in: Any = None,
+        changed: Mapping[str, Any] | None = None,
     ) -> None:
         """A tool call and what came back; None: it was cut off. Its own name of the tool stays with the result. `own`:
-        it stands in no reply."""
+        it stands in no reply. `changed`: the members `changes` and `more_changes`, as our own exporters tell them."""
         writer = self._writer
         writer.tool_calls += int(own and self.name != GRADER)
         called = call.raw["item"].get("name") if call.raw else None
@@ -300,25 +350,37 @@ class Line:
             return {
                 "result": part_to_json(result, self._recorder.blobs.store),
                 "handed_in": handed_in if isinstance(handed_in, str) else None,
+                **changes_of(changed or {}),
             }
 
         with suppress(_CutOffError):
             _driven(self._recorder.effect("act", self.name, part_to_json(replace(call, raw=None)), answer))
-        self.acts += 1
+            self.acts += not self._denied
+        self._denied = False
+
+    def decided(self, call: ToolCall, allowed: bool, by: str, reason: str) -> None:
+        """Somebody decided on the next act: what was not allowed is not done again when this is replayed."""
+
+        async def answer() -> Mapping[str, Any]:
+            return {"allowed": allowed, "reason": reason, "by": by, "rule": None}
+
+        _driven(self._recorder.effect("approval", self.name, part_to_json(replace(call, raw=None)), answer))
+        self._denied = not allowed
 
     def note(self, kind: str, /, **data: Any) -> None:
         self._recorder.once(f"note.{kind}", self.name, data=data)
 
     def note_of_ours(self, kind: str, data: Mapping[str, Any]) -> None:
-        """A note that our own exporters kept. Of what was handed in they have the names of the files alone."""
+        """A note that our own exporters kept, as `telling.note_data` tells it."""
         if kind != "submit":
             self.note(kind, **data)
             return
         answer = document.mapping(data.get("answer"))
-        if files := document.mapping(answer.get("files")):
-            self._writer.losses.add("files that were handed in (their names are kept)", len(files))
-            self.note("imported.submission", files=sorted(files))
-        self._writer.submit(document.text(answer.get("answer")), branch=self.name)
+        files = {name: parts.bytes_of(told) for name, told in document.mapping(answer.get("files")).items()}
+        whole = {name: content for name, content in files.items() if content is not None}
+        if len(whole) < len(files):
+            self.note("imported.submission", files=sorted(files.keys() - whole.keys()))
+        self._writer.submit(document.text(answer.get("answer")), whole, self.name)
 
     def finish(self) -> None:
         """Keep what was said after the last call of a model: nobody was sent it."""
@@ -329,6 +391,27 @@ class Line:
 
 def result_of(call: ToolCall, output: str, *, is_error: bool = False, **data: Any) -> ToolResult:
     return ToolResult(call.id, call.name, (Text(output),), is_error, {k: v for k, v in data.items() if v is not None})
+
+
+def changes_of(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The files that a call changed, as our own exporters tell them; what the files held is not told. Empty where the
+    changes were not followed."""
+    if not isinstance(told.get("changes"), list):
+        return {}
+    changes = [
+        {
+            "path": document.text(change.get("path")),
+            "kind": change["kind"],
+            "mode": document.count(change.get("mode")),
+            "size": document.count(change.get("size")),
+            "sha256": document.word(change.get("sha256")),
+            "text": False,
+        }
+        for change in map(document.mapping, told["changes"])
+        if change.get("kind") in ("added", "modified", "deleted")
+    ]
+    more = document.count(told.get("more_changes"))
+    return {"changes": changes, **({"more_changes": more} if more else {})}
 
 
 def _in_our_words(result: ToolResult) -> ToolResult:

@@ -6,10 +6,11 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, get_args
 
 from trellis.models.messages import Audio, Document, Image, Media, Part, Reasoning, Text, ToolCall, Video
-from trellis.models.model import StopReason, ToolSpec, Usage
+from trellis.models.model import Effort, GenerateConfig, StopReason, ToolSpec, Usage
 from trellis.trajectories.converters import document
 from trellis.trajectories.converters.converter import ConversionError, Losses
 
@@ -156,6 +157,17 @@ def data_uri(link: str) -> tuple[str, bytes] | None:
         return None
 
 
+def bytes_of(told: Any) -> bytes | None:
+    """A file as `telling.file_as_json` tells it; None: it is not told."""
+    match told:
+        case {"text": str(text)}:
+            return text.encode("utf-8", "surrogatepass")
+        case {"base64": str(body)}:
+            with suppress(ValueError):
+                return base64.b64decode(body, validate=True)
+    return None
+
+
 def openai_usage(item: Any) -> Usage:
     """Tokens as OpenAI's chat or responses API counts them, or litellm for everybody: what was read from a cache or
     written to one is part of the input there."""
@@ -177,6 +189,33 @@ def openai_usage(item: Any) -> Usage:
 
 def _inner(item: Mapping[str, Any], outer: tuple[str, ...], name: str) -> Any:
     return next((found for key in outer if (found := document.mapping(item.get(key)).get(name)) is not None), None)
+
+
+def config(told: Mapping[str, Any]) -> GenerateConfig:
+    """The settings of a call, by the names that they have here."""
+    effort = told.get("reasoning_effort")
+    return GenerateConfig(
+        temperature=document.number(told.get("temperature")),
+        max_output_tokens=document.count(told.get("max_output_tokens")) or None,
+        reasoning_effort=effort if effort in get_args(Effort) else None,
+        tool_choice=document.word(told.get("tool_choice")) or None,
+        response_schema=document.mapping(told.get("response_schema")) or None,
+        voice=document.word(told.get("voice")) or None,
+        seed=document.integer(told.get("seed")),
+    )
+
+
+def rare(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What few replies have, as `telling.rare` tells it."""
+    facts: dict[str, Any] = {
+        "waited_s": document.number(told.get("waited_s")),
+        "tier": document.word(told.get("tier")),
+        "retries": document.count(told.get("retries")),
+        "throttles": document.count(told.get("throttles")),
+        "cached": told.get("cached") is True,
+        "dropped": tuple(map(document.text, document.sequence(told.get("dropped")))),
+    }
+    return {name: value for name, value in facts.items() if value}
 
 
 def stop_reason(value: Any) -> StopReason | None:

@@ -11,7 +11,7 @@ from trellis.models.messages import ToolResult
 from trellis.trajectories.converters import telling
 from trellis.trajectories.converters.converter import ConversionError, Losses
 from trellis.trajectories.converters.pieces import document
-from trellis.trajectories.converters.telling import JUDGED, Told
+from trellis.trajectories.converters.telling import HEADER, JUDGED, OUTCOME, Told
 from trellis.trajectories.trajectory import Act, Note
 
 FORMAT = "aide"
@@ -21,8 +21,8 @@ ACTS = "tool calls other than the run of a node"
 STACKS = "traces of failed runs as data (they are in the output)"
 NO_CODE = "nodes that are no script (an edited repository): their code is empty"
 NOTES = "events of the scaffold and of the world besides nodes"
-USAGE = "token counts and costs of replies"
-LOSSES = (PROMPTS, USAGE, ACTS, STACKS, NO_CODE, JUDGED, NOTES)
+USAGE = "models, settings, token counts and costs of calls, and how long they took"
+LOSSES = (PROMPTS, USAGE, ACTS, STACKS, NO_CODE, JUDGED, NOTES, OUTCOME, HEADER)
 _RAISED = re.compile(r"^((?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit|Warning))\b", re.MULTILINE)
 
 
@@ -105,3 +105,5 @@ def _count(told: Told, losses: Losses) -> None:
     losses.add(ACTS, max(0, acts - nodes))
     losses.add(JUDGED, trajectory.judged)
     losses.add(NOTES, telling.notes_in(trajectory) - nodes)
+    losses.add(OUTCOME, sum(1 for _ in trajectory.notes("submit")))
+    losses.add(HEADER, telling.facts_of(told.header))

@@ -7,23 +7,37 @@ The agent's steps on `main` are the steps of the document. Every other branch is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trellis.models.messages import Image, Media, Message, Text, ToolCall, ToolResult
+from trellis.models.messages import Image, Media, Message, Reasoning, Text, ToolCall, ToolResult
+from trellis.models.model import Reply
 from trellis.trajectories.converters import telling
 from trellis.trajectories.converters.converter import Losses
 from trellis.trajectories.converters.pieces import Pieces, document, without_none
-from trellis.trajectories.converters.telling import JUDGED, PAYLOADS, REPEATED, Told, Total, Turn
+from trellis.trajectories.converters.telling import (
+    CONTENTS,
+    JUDGED,
+    LARGE,
+    ORDER,
+    PAYLOADS,
+    REPEATED,
+    SIDE,
+    TIMES,
+    Told,
+    Total,
+    Turn,
+)  # fmt: skip
 from trellis.trajectories.trajectory import Act, Branch, Note
 
 FORMAT = "atif"
 PLACE = "{benchmark}/{task}/{agent}/{epoch}.json"
 SCHEMA = "ATIF-v1.7"
 MEDIA = "sounds, films and documents (their type is told)"
+THOUGHTS = "replies with several pieces of reasoning (they are joined)"
 TOOLS = "changes of the tools on offer"
-LOSSES = (PAYLOADS, MEDIA, JUDGED, REPEATED, TOOLS)
+LOSSES = (PAYLOADS, MEDIA, JUDGED, REPEATED, TOOLS, ORDER, THOUGHTS, CONTENTS, LARGE, SIDE, TIMES)
 _IMAGES = {"image/jpeg": ".jpg", "image/png": ".png", "image/gif": ".gif", "image/webp": ".webp"}
 
 
@@ -47,17 +61,15 @@ class _Document:
     def main(self) -> None:
         told, put = self._told, self._pieces
         put.members(schema_version=SCHEMA, session_id=told.id or told.trajectory.path.parent.name)
-        self._agent()
         main = self._trajectory.branches["main"]
+        self._agent(main)
         self._branch(main)
         whole = {"usage": self._whole.usage.to_json(), "cost_usd": self._whole.cost_usd}
         outcome = told.outcome
         put.put(
             {
                 "trellis": without_none(
-                    episode=told.header.get("episode"),
-                    benchmark=told.header.get("benchmark"),
-                    models=told.header.get("models"),
+                    header=told.header,
                     outcome=outcome.outcome or None,
                     limit=outcome.limit or None,
                     fault=outcome.fault or None,
@@ -69,12 +81,14 @@ class _Document:
             "extra",
         )
         self._losses.add(JUDGED, self._trajectory.judged)
+        self._losses.add(TIMES, int(told.began is None))
+        self._losses.add(SIDE, telling.side_by_side(self._trajectory))
 
-    def _agent(self) -> None:
+    def _agent(self, branch: Branch) -> None:
+        """With the tools of a branch's first call."""
         told, header = self._told, self._told.header
         options = header.get("scaffold", {}).get("options")
-        name = next((step.tools for step in self._trajectory.steps()), None)
-        specs = self._trajectory.tools(name) if name else ()
+        specs = self._trajectory.tools(self._trajectory.step(branch.steps[0]).tools) if branch.steps else ()
         self._pieces.put(
             without_none(
                 name=told.agent or "unknown",
@@ -118,7 +132,7 @@ class _Document:
             for child in children:
                 with put.object():
                     put.members(schema_version=SCHEMA, trajectory_id=child.name)
-                    self._agent()
+                    self._agent(child)
                     self._branch(child)
                     put.put(
                         {
@@ -186,15 +200,23 @@ class _Document:
             kept=step.kept if turn.shortened else None,
             overflow=step.overflow or None,
             cut_off=True if reply is None and not step.overflow else None,
-            notes=[_note(note) for note in step.notes] or None,
+            notes=[self._note(note) for note in step.notes] or None,
         )
         if reply is None:
             yield without_none(timestamp=at, source="agent", message="", model_name=step.model or None,
-                               llm_call_count=1, extra=told or None)  # fmt: skip
-            return
+                               reasoning_effort=step.config.get("reasoning_effort"), llm_call_count=1,
+                               extra=told or None)  # fmt: skip
+        else:
+            yield self._answered(turn, reply, at, told)
+        for act in turn.alone:
+            yield self._own(act)
+
+    def _answered(self, turn: Turn, reply: Reply, at: str | None, told: Mapping[str, Any]) -> dict[str, Any]:
+        step, usage = turn.step, reply.usage
         self._losses.add(PAYLOADS, telling.payloads(reply.message))
-        usage = reply.usage
-        yield without_none(
+        self._losses.add(ORDER, int(telling.regrouped(reply.message)))
+        self._losses.add(THOUGHTS, int(len(_thoughts(reply.message)) > 1))
+        return without_none(
             timestamp=at,
             source="agent",
             model_name=step.model or None,
@@ -208,32 +230,32 @@ class _Document:
                 completion_tokens=usage.total_output,
                 cached_tokens=usage.cache_read,
                 cost_usd=reply.cost_usd,
-                extra=without_none(usage=usage.to_json(), latency_s=reply.latency_s, waited_s=reply.waited_s or None),
+                extra={"usage": usage.to_json(), "latency_s": reply.latency_s, **telling.rare(reply)},
             ),
             llm_call_count=1,
             extra={**told, "step": step.number, "stop_reason": reply.stop_reason},
         )
-        for act in turn.alone:
-            yield self._own(act)
 
     def _said(self, message: Message, at: str | None) -> Iterator[dict[str, Any]]:
         """A message that came from elsewhere than this branch. What a model once said there is context only."""
         self._losses.add(PAYLOADS, telling.payloads(message))
         results = [part for part in message.parts if isinstance(part, ToolResult)]
         if message.role == "assistant":
+            self._losses.add(ORDER, int(telling.regrouped(message)))
+            self._losses.add(THOUGHTS, int(len(_thoughts(message)) > 1))
             yield without_none(
                 timestamp=at,
                 source="agent",
                 message=self._content(message),
+                reasoning_content=telling.reasoning_of(message) or None,
                 tool_calls=[_call(call) for call in message.tool_calls] or None,
                 is_copied_context=True,
-                llm_call_count=0,
             )
-        elif results:
-            shown = [{"content": self._parts(result.parts), "extra": {"call_id": result.call_id}} for result in results]
-            yield without_none(timestamp=at, source="system", message="", observation={"results": shown},
-                               is_copied_context=True)  # fmt: skip
-        else:
+            return
+        if results:
+            yield without_none(timestamp=at, source="system", message="", is_copied_context=True,
+                               observation={"results": [self._shown(result) for result in results]})  # fmt: skip
+        if len(results) < len(message.parts):
             source = "system" if message.role == "system" else "user"
             yield without_none(timestamp=at, source=source, message=self._content(message))
 
@@ -242,7 +264,10 @@ class _Document:
     def _opening_notes(self, branch: Branch) -> list[dict[str, Any]] | None:
         """What happened in a branch before its first step, besides tool calls."""
         acts = set(branch.acts)
-        return [_note(self._trajectory.note(seq)) for seq in branch.opening if seq not in acts] or None
+        return [self._note(self._trajectory.note(seq)) for seq in branch.opening if seq not in acts] or None
+
+    def _note(self, note: Note) -> dict[str, Any]:
+        return {"kind": note.kind, "at": note.at, "data": telling.note_data(self._told, note, self._losses)}
 
     def _observation(self, results: Sequence[tuple[Act, ToolResult | None]]) -> dict[str, Any] | None:
         if not results:
@@ -250,19 +275,23 @@ class _Document:
         listed = []
         for act, result in results:
             facts = dict(act.result.data) if act.result is not None else {}
+            differs = act.result is not None and result is not None and act.result.parts != result.parts
             extra = without_none(
                 is_error=True if result is not None and result.is_error else None,
                 cut_off=True if result is None else None,
                 data=facts or None,
-                output=act.result.text if act.result and result and act.result.text != result.text else None,
+                output=self._parts(act.result.parts) if act.result is not None and differs else None,
                 handed_in=act.handed_in,
                 ended_at=self._told.when(act.ended_at) if act.ended_at is not None else None,
-                changes=list(act.changes) or None,
-                more_changes=act.more_changes or None,
+                **telling.changes(act, self._losses),
             )
             content = self._parts(result.parts) if result is not None else None
             listed.append(without_none(source_call_id=act.call.id, content=content, extra=extra or None))
         return {"results": listed}
+
+    def _shown(self, result: ToolResult) -> dict[str, Any]:
+        extra = without_none(call_id=result.call_id, name=result.name, is_error=result.is_error or None)
+        return {"content": self._parts(result.parts), "extra": extra}
 
     def _content(self, message: Message) -> str | list[dict[str, Any]]:
         return self._parts([part for part in message.parts if isinstance(part, Text | Media)])
@@ -278,9 +307,7 @@ class _Document:
             else:
                 self._losses.add(MEDIA)
                 made.append({"type": "text", "text": f"[{part.media_type}]"})
-        if all(part["type"] == "text" for part in made):
-            return "\n".join(part["text"] for part in made)
-        return made
+        return telling.text_or_parts(made)
 
     def _image(self, image: Image) -> str:
         name = telling.digest(image.data) + _IMAGES[image.media_type]
@@ -291,10 +318,10 @@ class _Document:
         return f"{self._images.name}/{name}"
 
 
+def _thoughts(message: Message) -> list[Reasoning]:
+    return [part for part in message.parts if isinstance(part, Reasoning)]
+
+
 def _call(call: ToolCall) -> dict[str, Any]:
     extra = {"malformed": call.malformed} if call.malformed else None
     return without_none(tool_call_id=call.id, function_name=call.name, arguments=dict(call.arguments), extra=extra)
-
-
-def _note(note: Note) -> dict[str, Any]:
-    return {"kind": note.kind, "at": note.at, "data": note.data}

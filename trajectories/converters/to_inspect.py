@@ -19,13 +19,13 @@ from trellis.models.model import Usage
 from trellis.trajectories.converters import inspect_parts as parts
 from trellis.trajectories.converters import telling
 from trellis.trajectories.converters.converter import Losses
-from trellis.trajectories.converters.inspect_sample import EFFORT, QUIET, Sample
+from trellis.trajectories.converters.inspect_sample import QUIET, Sample
 from trellis.trajectories.converters.pieces import dumped, whole, without_none
-from trellis.trajectories.converters.telling import Told
+from trellis.trajectories.converters.telling import CLASSES, CONTENTS, LARGE, UNSIGNED, Told
 
 FORMAT = "inspect"
 PLACE = "{benchmark}-{agent}.eval"
-LOSSES = (parts.PAYLOADS, parts.MEDIA, parts.CLASSES, EFFORT)
+LOSSES = (UNSIGNED, parts.MEDIA, CLASSES, parts.SCHEMAS, parts.ORDER, CONTENTS, LARGE)
 
 
 def write(episodes: Iterable[Told], path: Path, losses: Losses, metrics: Mapping[str, float] | None = None) -> None:

@@ -15,26 +15,12 @@ from trellis.models.messages import Media, Message, ToolResult
 from trellis.trajectories.converters import telling
 from trellis.trajectories.converters.converter import Losses
 from trellis.trajectories.converters.pieces import Pieces, document, without_none
-from trellis.trajectories.converters.telling import (
-    BRANCHES,
-    CUT,
-    FILES,
-    JUDGED,
-    MEDIA,
-    NOTES,
-    PAYLOADS,
-    REPEATED,
-    UNPRICED,
-    USES,
-    Told,
-    Total,
-    Turn,
-)  # fmt: skip
+from trellis.trajectories.converters.telling import MEDIA, ONE_CONVERSATION, TIMES, Told, Total, Turn
 from trellis.trajectories.trajectory import Act
 
 FORMAT = "mini-swe-agent"
 PLACE = "{benchmark}/{agent}/{epoch}/{task}/{task}.traj.json"
-LOSSES = (BRANCHES, PAYLOADS, MEDIA, JUDGED, NOTES, USES, REPEATED, CUT, FILES, UNPRICED)
+LOSSES = (*ONE_CONVERSATION, TIMES)
 _EXITS = {"completed": "Submitted", "limit": "LimitsExceeded", "refused": "Refused", "cancelled": "UserInterruption"}
 
 
@@ -74,6 +60,7 @@ class _Document:
         put.put(self._info(status, submission), "info")
         put.members(trajectory_format="mini-swe-agent-1.1", instance_id=told.task or None)
         telling.count_aside(told, branch, self._losses)
+        self._losses.add(TIMES, int(told.began is None))
 
     def _info(self, status: str, submission: str) -> dict[str, Any]:
         told = self._told
@@ -90,40 +77,29 @@ class _Document:
             "mini_version": f"trellis-agents {importlib.metadata.version('trellis-agents')}",
             "exit_status": status,
             "submission": submission,
-            "trellis": without_none(
-                episode=told.header.get("episode"), score=told.outcome.score, limit=told.outcome.limit or None
-            ),
+            "trellis": without_none(header=told.header, score=told.outcome.score, limit=told.outcome.limit or None),
         }
 
     def _exit(self) -> tuple[str, str]:
-        told = self._told
-        handed_in = told.submission()
-        status = _EXITS.get(told.outcome.outcome, told.outcome.outcome or ("Submitted" if handed_in else ""))
-        if handed_in is None:
-            return status, ""
-        answer, files = handed_in
-        patch = telling.patch_of(files)
-        self._losses.add(FILES, len(files) - (patch is not None))
-        return status, answer if patch is None else patch
+        """The status, and what was handed in."""
+        outcome, submission = self._told.outcome.outcome, telling.submission(self._told, self._losses)
+        return _EXITS.get(outcome, outcome or ("Submitted" if submission else "")), submission
 
     def _messages(self, turn: Turn) -> Iterator[dict[str, Any]]:
-        step, reply, losses = turn.step, turn.step.reply, self._losses
-        losses.add(REPEATED, int(turn.shortened))
+        step, reply = turn.step, turn.step.reply
+        telling.count_turn(turn, self._losses)
         for message in turn.fresh:
             yield from self._said(message, self._seconds(step.begun_at))
         if reply is None:
-            losses.add(CUT)
             return
         self._total.add(step)
         self._cost += reply.cost_usd or 0.0
-        losses.add(UNPRICED, int(reply.cost_usd is None))
-        losses.add(PAYLOADS, telling.payloads(reply.message))
-        losses.add(USES, len(turn.alone))
         acts = [{"command": telling.command_of(act.call), "tool_call_id": act.call.id} for act, _ in turn.results]
         yield without_none(
             role="assistant",
             content=telling.openai_content(reply.message, self._left_out),
             reasoning_content=telling.reasoning_of(reply.message) or None,
+            thinking_blocks=telling.thinking(reply.message),
             tool_calls=[telling.openai_call(call) for call in reply.tool_calls] or None,
             extra=without_none(
                 actions=acts,
@@ -136,7 +112,6 @@ class _Document:
             yield self._observation(act, result)
 
     def _said(self, message: Message, at: float | None) -> Iterator[dict[str, Any]]:
-        self._losses.add(PAYLOADS, telling.payloads(message))
         results = [part for part in message.parts if isinstance(part, ToolResult)]
         for result in results:
             yield {"role": "tool", "tool_call_id": result.call_id,
@@ -146,22 +121,23 @@ class _Document:
         yield without_none(
             role=message.role,
             content=telling.openai_content(message, self._left_out),
+            reasoning_content=telling.reasoning_of(message) or None,
+            thinking_blocks=telling.thinking(message),
             tool_calls=[telling.openai_call(call) for call in message.tool_calls] or None,
             extra=without_none(timestamp=at),
         )
 
     def _observation(self, act: Act, result: ToolResult | None) -> dict[str, Any]:
-        facts = act.result.data if act.result is not None else {}
-        cut_off = "the call was cut off" if act.result is None else ""
+        failed = "the call was cut off" if act.result is None else "the call failed" if act.result.is_error else ""
         return {
             "role": "tool",
             "tool_call_id": act.call.id,
             "content": telling.openai_content(result.message, self._left_out) if result else "",
             "extra": without_none(
                 raw_output=act.result.text if act.result is not None else "",
-                returncode=facts.get("exit_code", -1 if act.result is None or act.result.is_error else 0),
+                returncode=-1 if act.result is None else act.result.data.get("exit_code"),
                 timestamp=self._seconds(act.ended_at),
-                exception_info=cut_off,
+                exception_info=failed,
             ),
         }
 
@@ -182,6 +158,7 @@ def _response(model: str, reply: Any) -> dict[str, Any]:
             "prompt_tokens": usage.total_input,
             "completion_tokens": usage.total_output,
             "total_tokens": usage.total,
+            "cache_creation_input_tokens": usage.cache_write,
             "prompt_tokens_details": {"cached_tokens": usage.cache_read},
             "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
         },

@@ -16,7 +16,7 @@ from trellis.models.messages import Media, Message, Reasoning, ToolCall, ToolRes
 from trellis.trajectories.converters import telling
 from trellis.trajectories.converters.converter import Losses
 from trellis.trajectories.converters.pieces import dumped, whole
-from trellis.trajectories.converters.telling import CUT, JUDGED, MEDIA, NOTES, USES, Told
+from trellis.trajectories.converters.telling import CUT, HEADER, JUDGED, MEDIA, NOTES, OUTCOME, USES, Told
 from trellis.trajectories.recorded import GRADER
 from trellis.trajectories.trajectory import Branch, Step
 
@@ -29,9 +29,11 @@ FAILED = "replies whose tool calls failed (context only, as asked)"
 NOT_DONE = "tool calls without a result (a line says so)"
 COPIED = "replies that stand in a further line as context only"
 FACTS = "token counts, costs, times and settings of calls"
+RESULTS = "facts of tool results"
 EMPTY = "lines without a reply to be learnt"
 LOSSES = (
-    REASONING, MEDIA, PICTURES, MALFORMED, FAILED, NOT_DONE, CUT, JUDGED, COPIED, FACTS, USES, NOTES, EMPTY,
+    REASONING, MEDIA, PICTURES, MALFORMED, FAILED, NOT_DONE, CUT, JUDGED, COPIED, FACTS, RESULTS, USES, NOTES, OUTCOME,
+    HEADER, EMPTY,
 )  # fmt: skip
 _NO_RESULT = "(no result)"
 
@@ -95,6 +97,8 @@ class _Lines:
         losses.add(JUDGED, trajectory.judged)
         losses.add(FACTS, len(trajectory))
         losses.add(NOTES, telling.notes_in(trajectory))
+        losses.add(OUTCOME, sum(1 for _ in trajectory.notes("submit")))
+        losses.add(HEADER, telling.facts_of(trajectory.header))
 
     def _lines(self, branch: Branch) -> Iterator[_Line]:
         line: _Line | None = None
@@ -119,6 +123,7 @@ class _Lines:
         losses = self._losses
         acts = {act.call.id: act for act in step.acts}
         calls = step.reply.tool_calls if step.reply else ()
+        losses.add(RESULTS, sum(telling.has_facts(act) or _failed(act.result) for act in step.acts))
         losses.add(USES, len(acts.keys() - {call.id for call in calls}))
         line.last = step.answer
         if step.reply is None:

@@ -16,7 +16,7 @@ from trellis.models.model import Usage
 from trellis.trajectories.converters import telling
 from trellis.trajectories.converters.converter import ConversionError, Losses
 from trellis.trajectories.converters.pieces import dumped
-from trellis.trajectories.converters.telling import PAYLOADS, Told, Total
+from trellis.trajectories.converters.telling import HEADER, OUTCOME, PAYLOADS, Told, Total
 from trellis.trajectories.recorded import GRADER
 from trellis.trajectories.trajectory import Act, Branch, Step
 
@@ -25,7 +25,9 @@ PLACE = "spans.json"
 SAID = "messages, arguments and results (--content sends them)"
 MEDIA = "images, sounds, films and documents"
 NOTES = "events of the scaffold and of the world besides nodes of a search"
-LOSSES = (SAID, MEDIA, PAYLOADS, NOTES)
+SETTINGS = "settings of calls but for temperature, length and seed"
+RESULTS = "facts of tool results (exit codes are told)"
+LOSSES = (SAID, MEDIA, PAYLOADS, SETTINGS, RESULTS, NOTES, OUTCOME, HEADER)
 _BATCH = 256
 """Spans that are sent at a time."""
 _PROVIDERS = {"bedrock": "aws.bedrock", "vertex": "gcp.vertex_ai", "google": "gcp.gemini", "azure": "azure.ai.openai"}
@@ -121,7 +123,9 @@ class _Episode:
                 yield self._branch(branch, above, id, ends, nodes.get(branch.name))
             if branch.name != GRADER:
                 usage[branch.name] = total.usage
-        self._losses.add(NOTES, telling.notes_in(trajectory) - len(nodes))
+        self._losses.add(NOTES, telling.notes_in(trajectory) - sum(1 for _ in trajectory.notes("node")))
+        self._losses.add(OUTCOME, sum(1 for _ in trajectory.notes("submit")))
+        self._losses.add(HEADER, telling.facts_of(trajectory.header))
         yield self._root(sum(usage.values(), Usage()))
 
     def _root(self, usage: Usage) -> Span:
@@ -199,6 +203,7 @@ class _Episode:
                 **_tokens(reply.usage), "trellis.cost_usd": reply.cost_usd, "trellis.retries": reply.retries or None,
                 "trellis.waited_s": reply.waited_s or None, "trellis.cached": reply.cached or None,
             }  # fmt: skip
+        self._losses.add(SETTINGS, int(bool(step.config.keys() - {"temperature", "max_output_tokens", "seed"})))
         if self._content:
             facts |= self._said(step)
             self._losses.add(PAYLOADS, telling.payloads(reply.message) if reply is not None else 0)
@@ -217,6 +222,7 @@ class _Episode:
             "gen_ai.tool.call.id": call.id, "error.type": error,
             "trellis.exit_code": result.data.get("exit_code") if result is not None else None,
         }  # fmt: skip
+        self._losses.add(RESULTS, int(telling.has_facts(act)))
         if self._content:
             facts["gen_ai.tool.call.arguments"] = call.malformed or dumped(dict(call.arguments))
             facts["gen_ai.tool.call.result"] = result.text if result is not None else None

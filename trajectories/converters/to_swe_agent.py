@@ -13,27 +13,14 @@ from trellis.models.messages import Media, Message, ToolResult
 from trellis.trajectories.converters import telling
 from trellis.trajectories.converters.converter import Losses
 from trellis.trajectories.converters.pieces import document, without_none
-from trellis.trajectories.converters.telling import (
-    BRANCHES,
-    CUT,
-    FILES,
-    JUDGED,
-    MEDIA,
-    NOTES,
-    PAYLOADS,
-    REPEATED,
-    UNPRICED,
-    USES,
-    Told,
-    Total,
-    Turn,
-)  # fmt: skip
+from trellis.trajectories.converters.telling import MEDIA, ONE_CONVERSATION, Told, Total, Turn
 
 FORMAT = "swe-agent"
 PLACE = "{benchmark}/{agent}/{epoch}/{task}/{task}.traj"
 ACTIONS = "calls that were made in one reply (they are one action)"
-STATE = "errors and facts of results (exit codes are told)"
-LOSSES = (BRANCHES, PAYLOADS, MEDIA, JUDGED, NOTES, USES, REPEATED, CUT, FILES, UNPRICED, ACTIONS, STATE)
+TOKENS = "token counts of single calls, and by class (their sums are told)"
+TIMES = "times, but for how long commands ran"
+LOSSES = (*ONE_CONVERSATION, ACTIONS, TOKENS, TIMES)
 _EXITS = {"completed": "submitted", "limit": "exit_cost", "fault": "exit_error", "cancelled": "exit_command"}
 
 
@@ -44,11 +31,11 @@ def write(told: Told, path: Path, losses: Losses) -> None:
     with document(path) as pieces:
         with pieces.array("trajectory"):
             for turn in telling.turns(trajectory, branch):
-                losses.add(CUT, int(turn.step.reply is None))
+                telling.count_turn(turn, losses)
                 if turn.step.reply is not None:
                     total.add(turn.step)
                     cost += turn.step.reply.cost_usd or 0.0
-                    losses.add(UNPRICED, int(turn.step.reply.cost_usd is None))
+                    losses.add(TOKENS)
                     pieces.put(_step(turn, losses))
         with pieces.array("history"):
             for turn in telling.turns(trajectory, branch):
@@ -57,6 +44,7 @@ def write(told: Told, path: Path, losses: Losses) -> None:
         pieces.put(_info(told, total, cost, losses), "info")
         pieces.members(environment="main", replay_config=None)
     telling.count_aside(told, branch, losses)
+    losses.add(TIMES)
 
 
 def _step(turn: Turn, losses: Losses) -> dict[str, Any]:
@@ -64,20 +52,17 @@ def _step(turn: Turn, losses: Losses) -> dict[str, Any]:
     assert reply is not None
     said = telling.text_of(reply.message)
     losses.add(ACTIONS, len(turn.results) if len(turn.results) > 1 else 0)
-    losses.add(USES, len(turn.alone))
-    losses.add(REPEATED, int(turn.shortened))
-    losses.add(
-        STATE, sum(bool(act.result and (act.result.is_error or len(act.result.data) > 1)) for act, _ in turn.results)
-    )
     codes = {act.call.id: act.result.data.get("exit_code") for act, _ in turn.results if act.result}
     return {
         "action": "\n".join(telling.command_of(act.call) for act, _ in turn.results),
-        "observation": "\n".join(result.text if result else "" for _, result in turn.results),
+        "observation": "\n".join(act.result.text if act.result else "" for act, _ in turn.results),
         "response": said,
         "thought": said,
         "state": {},
         "execution_time": sum(act.ended_at - act.begun_at for act, _ in turn.results if act.ended_at is not None),
-        "extra_info": without_none(step=step.number, exit_codes=codes or None, cost_usd=reply.cost_usd),
+        "extra_info": without_none(
+            step=step.number, model=step.model or None, exit_codes=codes or None, cost_usd=reply.cost_usd
+        ),
     }
 
 
@@ -86,10 +71,11 @@ def _history(turn: Turn, losses: Losses) -> Iterator[dict[str, Any]]:
         losses.add(MEDIA)
 
     def said(message: Message) -> dict[str, Any]:
-        losses.add(PAYLOADS, telling.payloads(message))
         kind = "system_prompt" if message.role == "system" else "observation"
-        return {"role": message.role, "content": telling.openai_content(message, left_out), "agent": "main",
-                "message_type": "action" if message.role == "assistant" else kind}  # fmt: skip
+        return without_none(
+            role=message.role, content=telling.openai_content(message, left_out), agent="main",
+            message_type="action" if message.role == "assistant" else kind, thinking_blocks=telling.thinking(message),
+        )  # fmt: skip
 
     def observed(result: ToolResult) -> dict[str, Any]:
         return {**said(result.message), "tool_call_ids": [result.call_id]}
@@ -110,11 +96,8 @@ def _history(turn: Turn, losses: Losses) -> Iterator[dict[str, Any]]:
 
 
 def _info(told: Told, total: Total, cost: float, losses: Losses) -> dict[str, Any]:
-    handed_in = told.submission()
-    answer, files = handed_in or ("", {})
-    patch = telling.patch_of(files)
-    losses.add(FILES, len(files) - (patch is not None))
-    status = _EXITS.get(told.outcome.outcome, told.outcome.outcome) or ("submitted" if handed_in else None)
+    submission = telling.submission(told, losses)
+    status = _EXITS.get(told.outcome.outcome, told.outcome.outcome) or ("submitted" if submission else None)
     return without_none(
         model_stats={
             "instance_cost": cost,
@@ -123,6 +106,7 @@ def _info(told: Told, total: Total, cost: float, losses: Losses) -> dict[str, An
             "api_calls": total.replies,
         },
         exit_status=status,
-        submission=(answer if patch is None else patch) or None,
+        submission=submission or None,
+        trellis=without_none(header=told.header, score=told.outcome.score, limit=told.outcome.limit or None),
         swe_agent_version=f"trellis-agents {importlib.metadata.version('trellis-agents')}",
     )

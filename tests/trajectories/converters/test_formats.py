@@ -319,6 +319,33 @@ def test_inspect(importing: Many, opened: Callable[[Path], Trajectory]) -> None:
     assert (denied.text, denied.is_error) == ("no paint", True)
 
 
+def test_calls_that_were_not_done_are_no_part_of_a_world(imported: One) -> None:
+    """One was rejected and one never ended: the world of a subagent begins after the third alone, and no replay makes
+    the rejected one again."""
+
+    def tool(id: str, **more: Any) -> dict[str, Any]:
+        return {"event": "tool", "id": id, "function": "bash", "arguments": {"cmd": "ls"}, "span_id": "a", **more}
+
+    calls = [{"id": id, "function": "bash", "arguments": {"cmd": "ls"}} for id in ("no", "gone", "done")]
+    said = {"role": "assistant", "content": "", "tool_calls": calls}
+    approval = {"event": "approval", "call": calls[0], "decision": "reject", "approver": "human", "explanation": "no"}
+    events = [
+        {"event": "span_begin", "id": "a", "type": "agent", "name": "a"},
+        {"event": "model", "model": "m", "input": [], "span_id": "a", "output": {"choices": [{"message": said}]}},
+        tool("no", error={"type": "approval", "message": "no"}),
+        approval,
+        tool("gone", pending=True),
+        tool("done", result="x"),
+        {"event": "span_begin", "id": "b", "parent_id": "a", "type": "agent", "name": "b"},
+    ]
+    log = {"version": 2, "eval": {"task": "t", "model": "m"}, "samples": [{"id": 1, "epoch": 1, "events": events}]}
+    made, trajectory = imported(log)
+    assert (made.steps, made.tool_calls) == (1, 3)
+    assert [trajectory.act(seq).call.id for seq in trajectory.branches["main"].acts] == ["no", "gone", "done"]
+    assert [trajectory.act(seq).call.id for seq in trajectory.performed("main")] == ["done"]
+    assert (trajectory.branches["main/b"].parent, trajectory.branches["main/b"].position) == ("main", 1)
+
+
 def archive(path: Path, log: dict[str, Any], compression: int, *, chunks: int = 0, ended: bool = True) -> Path:
     """A `.eval` of a log: with whole samples, or in chunks of so many items."""
     log = dict(log)

@@ -11,7 +11,7 @@ import pytest
 
 from trellis.trajectories.converters import to_atif
 from trellis.trajectories.converters.converter import Losses
-from trellis.trajectories.converters.telling import JUDGED, PAYLOADS, REPEATED, Outcome, Told
+from trellis.trajectories.converters.telling import JUDGED, PAYLOADS, REPEATED, TIMES, Outcome, Told
 
 Telling = Callable[..., Told]
 Document = dict[str, Any]
@@ -207,7 +207,7 @@ def test_a_conversation_that_was_shortened(shortened: Path, telling: Telling, tm
     replies = [step["message"] for step in document["steps"] if step["source"] == "agent"]
     assert replies == ["step 0", "step 1", "step 2", "", "short now", "done"]
     assert document["steps"][8]["extra"]["overflow"] == "too long"
-    assert lost == {REPEATED: 1}
+    assert lost == {REPEATED: 1, TIMES: 1}
 
 
 @pytest.mark.parametrize(

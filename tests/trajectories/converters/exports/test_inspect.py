@@ -99,7 +99,7 @@ def _loop(seen: dict[str, Any], lost: dict[str, int]) -> None:
     assert acts == [("shell", "ls"), ("shell", "cat x"), ("shell", "false"), ("shell", "git status"), ("shell", None),
                     ("shell", "sleep 100")]  # fmt: skip
     assert {"sample_init", "model", "tool", "info", "score", "span_begin", "span_end"} <= set(each["events"])
-    assert lost == {inspect_parts.MEDIA: 1}
+    assert lost == {inspect_parts.MEDIA: 1, inspect_parts.SCHEMAS: 1}
 
 
 def _search(seen: dict[str, Any]) -> None:

@@ -9,7 +9,22 @@ import pytest
 
 from trellis.trajectories.converters import to_aide, to_mini, to_openai, to_swe_agent
 from trellis.trajectories.converters.converter import ConversionError, Losses
-from trellis.trajectories.converters.telling import CUT, JUDGED, MEDIA, NOTES, PAYLOADS, UNPRICED, USES, Outcome, Told
+from trellis.trajectories.converters.telling import (
+    CALLS,
+    CUT,
+    CUT_ACTS,
+    HEADER,
+    JUDGED,
+    MEDIA,
+    NOTES,
+    OUTCOME,
+    STATE,
+    TIMES,
+    UNPRICED,
+    USES,
+    Outcome,
+    Told,
+)
 from trellis.trajectories.converters.to_openai import Choice
 
 Telling = Callable[..., Told]
@@ -51,9 +66,9 @@ def test_mini_swe_agent(react: Path, telling: Telling, tmp_path: Path) -> None:
     assert messages[12]["extra"]["exception_info"] == "the call was cut off"
     assert messages[-1]["extra"]["exit_status"] == "Submitted"
     assert lost == {
-        MEDIA: 1, PAYLOADS: 1, USES: 1, UNPRICED: 1, JUDGED: 1,
-        NOTES: 1,
+        MEDIA: 1, USES: 1, UNPRICED: 1, JUDGED: 1, NOTES: 1, TIMES: 1, CALLS: 4, STATE: 2, CUT_ACTS: 1,
     }  # fmt: skip
+    assert reply["thinking_blocks"] == [{"type": "thinking", "thinking": "hm", "signature": "s"}]
 
 
 def test_a_prediction_is_a_patch(react: Path, tree: Path, telling: Telling) -> None:
@@ -107,7 +122,9 @@ def test_a_journal_of_aide(tree: Path, telling: Telling, tmp_path: Path) -> None
     assert all(node["parent"] is None and node["children"] == [] for node in nodes)
     ids = [node["id"] for node in nodes]
     assert journal["node2parent"] == {ids[1]: ids[0], ids[2]: ids[1]}
-    assert {loss.what for loss in losses} == {to_aide.PROMPTS, to_aide.USAGE, to_aide.ACTS, to_aide.STACKS}
+    assert {loss.what for loss in losses} == {
+        to_aide.PROMPTS, to_aide.USAGE, to_aide.ACTS, to_aide.STACKS, OUTCOME, HEADER,
+    }  # fmt: skip
 
 
 def test_a_loop_has_no_journal(react: Path, telling: Telling, tmp_path: Path) -> None:
@@ -160,7 +177,7 @@ def test_fine_tuning_data(react: Path, telling: Telling, tmp_path: Path) -> None
     assert line["parallel_tool_calls"] is True
     assert lost == {
         USES: 1, to_openai.MALFORMED: 1, MEDIA: 1, to_openai.REASONING: 1,
-        to_openai.PICTURES: 1, JUDGED: 1, to_openai.FACTS: 4, NOTES: 1,
+        to_openai.PICTURES: 1, JUDGED: 1, to_openai.FACTS: 4, to_openai.RESULTS: 4, NOTES: 1, OUTCOME: 1, HEADER: 7,
     }  # fmt: skip
 
 
