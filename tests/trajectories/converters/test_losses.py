@@ -92,7 +92,7 @@ class Said:
 @st.composite
 def done(draw: st.DrawFn, call: ToolCall) -> Done:
     text, images = draw(words), draw(st.lists(pictures, max_size=1))
-    facts = draw(st.sampled_from([{}, {"exit_code": 0}, {"exit_code": 3, "duration_s": 0.5}]))
+    facts: Any = draw(st.sampled_from([{}, {"exit_code": 0}, {"exit_code": 3, "duration_s": 0.5}]))
     result = ToolResult(call.id, call.name, (Text(text), *images), draw(st.booleans()), facts)
     cut_off = draw(st.integers(0, 9)) == 0
     return Done(call, None if cut_off else result, draw(st.sampled_from([None, None, "(cleared)"])),
