@@ -72,7 +72,7 @@ def _target(to: Path | None, found: list[exporting.Episode], format: str, run: s
     if not run:
         name = exporting.file_of(found[0], format)
         return Path(name) if to is None else to if exporting.is_file(to) else to / name
-    target = to or Path(f"{run}-{format}")
+    target = to or Path(f"{run}-{format}".replace(".", "-"))
     if exporting.is_file(target) and format not in ("openai", "otel"):
         raise UsageError(f"{target} is one file, and {format} has several for a run: give a folder")
     return target

@@ -84,6 +84,13 @@ def test_an_episode_goes_into_one_file_named_after_it(run: RunFolder, trellis: T
     assert ran.document["files"] == [f"folder/{key.task}-{key.agent}-1.eval"]
 
 
+def test_the_name_of_a_run_may_have_dots(run: RunFolder, trellis: Trellis) -> None:
+    run.path.rename("v1.2")
+    ran = trellis("export", "v1.2", "--format", "atif", "--json")
+    assert (ran.status, ran.err) == (0, "")
+    assert {file.split("/")[0] for file in ran.document["files"]} == {"v1-2-atif"}
+
+
 def test_only_what_is_to_be_learnt_from(run: RunFolder, trellis: Trellis) -> None:
     scored = [result.score.value for result in run.results().values() if result.score]
     ran = trellis("export", str(run.path), "--format", "openai", "-o", "x.jsonl", "--min-score", "0.5", "--json")

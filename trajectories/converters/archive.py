@@ -50,6 +50,11 @@ class Archive:
     def __contains__(self, name: str) -> bool:
         return name in self._members
 
+    @property
+    def bytes_read(self) -> int:
+        """Of all members so far, unpacked."""
+        return self._read
+
     def json(self, name: str) -> Any:
         """A member as JSON. Raises ConversionError: there is none, it is damaged, or too large."""
         place = f"{self.name}, {name}"

@@ -15,6 +15,8 @@ from trellis.trajectories.converters.converter import ConversionError
 MAX_BYTES = 512 * 1024 * 1024
 """Of one JSON document: a file, or a member of an archive."""
 MAX_DEPTH = 200
+MAX_VALUES = 64_000_000
+"""Of one document: each takes memory, however short it is written. An object or a list counts as four."""
 _LATEST = 4_102_444_800.0
 """The year 2100: a later time is none."""
 
@@ -25,6 +27,10 @@ def parse(data: bytes, place: str) -> Any:
     Raises:
         ConversionError: it is none, with the place; or it is nested too deeply.
     """
+    if 4 * (data.count(b"{") + data.count(b"[")) + data.count(b",") > MAX_VALUES:
+        raise ConversionError(
+            f"{place}: more than {MAX_VALUES // 1_000_000} million values, which is more than is read"
+        )
     try:
         value = json.loads(data, parse_constant=lambda _: None, parse_float=_float)
     except UnicodeDecodeError as error:

@@ -105,12 +105,17 @@ def _chunks(archive: Archive) -> Mapping[tuple[str, str], list[str]]:
 def _assembled(
     archive: Archive, prefix: str, shell: dict[str, Any], chunks: Mapping[tuple[str, str], list[str]]
 ) -> dict[str, Any]:
-    """A sample in chunks, whole again."""
+    """A sample in chunks, whole again. Raises ConversionError: it is larger than a document may be."""
+    before = archive.bytes_read
+
+    def items(name: str) -> list[Any]:
+        read = document.a_list(archive.json(name), name)
+        if archive.bytes_read - before > document.MAX_BYTES:
+            raise ConversionError(f"{prefix}: larger than {document.MAX_BYTES // 1024 // 1024:,} MB in all its chunks")
+        return read
+
     sequences = {
-        sequence: [
-            item for name in chunks.get((prefix, sequence), ()) for item in document.a_list(archive.json(name), name)
-        ]
-        for sequence in _CHUNKED
+        sequence: [item for name in chunks.get((prefix, sequence), ()) for item in items(name)] for sequence in _CHUNKED
     }
     metadata = archive.json(f"{prefix}metadata.json") if f"{prefix}metadata.json" in archive else {}
     return {

@@ -62,6 +62,8 @@ class Import:
             raise
 
     def _opened(self, path: Path) -> Any:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ConversionError(f"{path.name} is no regular file: it is read more than once")
         if zipfile.is_zipfile(path):
             self._archive = Archive(path)
             return self._archive

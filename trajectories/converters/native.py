@@ -27,6 +27,8 @@ MAX_CALLS = 4096
 TIMES = "times that go back, of what ran side by side (the clock of a trajectory does not)"
 _TOLERANCE_S = 0.01
 """Times are often rounded."""
+MAX_SENT = 1_000_000_000
+"""Messages that all calls of a trajectory sent together, each as often as it was sent."""
 _LONGEST_S = 10 * 366 * 86400.0
 """An episode takes no longer: a later time is a wrong one."""
 
@@ -114,6 +116,8 @@ class Writer:
         self.tool_calls = 0
         self.messages = 0
         """As written; a reader that knows better says so."""
+        self.sent = 0
+        """Messages that calls sent, each as often as it was sent."""
         self.usage = Usage()
         self.cost_usd: float | None = None
         self.lines: dict[str, Line] = {}
@@ -307,6 +311,9 @@ class Line:
 
     def _ask(self, answer: Callable[[], Awaitable[Reply]], messages: Sequence[Message] | None, asked: Asked) -> None:
         sent = self.conversation if messages is None else messages
+        self._writer.sent += len(sent)
+        if self._writer.sent > MAX_SENT:
+            raise ConversionError(f"{self._writer.identity.task}: its calls send more than {MAX_SENT:,} messages")
         role = "judge" if self.name == GRADER else asked.get("role", "main")
         config, kind = asked.get("config", GenerateConfig()), asked.get("kind", "generate")
         _driven(

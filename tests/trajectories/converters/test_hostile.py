@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import struct
 import zipfile
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trellis.runs.folder import safe_name
-from trellis.trajectories.converters import archive, document, inspect_messages
+from trellis.trajectories.converters import archive, document, inspect_messages, native
 from trellis.trajectories.converters.converter import ConversionError, Imported
 from trellis.trajectories.converters.importing import Import
 from trellis.trajectories.trajectory import Trajectory
@@ -171,6 +172,31 @@ def test_members_that_unpack_to_more_than_is_read(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(archive, "MAX_TOTAL_BYTES", 20_000)
     samples = {f"samples/{n}_epoch_1.json": ONE.replace(b'"one"', f'"{n}"'.encode()) for n in range(10)}
     assert "unpacked" in refused(zipped(tmp_path / "x.eval", {"header.json": LOG, **samples}))
+
+
+def test_many_small_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "MAX_VALUES", 2_000_000)
+    (tmp_path / "x.json").write_bytes(b"[" + b"[]," * 500_000 + b"[]]")
+    assert refused(tmp_path / "x.json") == "x.json: more than 2 million values, which is more than is read"
+
+
+def test_chunks_that_are_too_much_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "MAX_BYTES", 1 << 20)
+    chunk = json.dumps([{"event": "info", "data": "x" * 400_000}]).encode()
+    chunks = {f"samples/1_epoch_1/events/{n}.json": chunk for n in range(4)}
+    path = zipped(tmp_path / "x.eval", {"header.json": LOG, "samples/1_epoch_1/sample.json": ONE, **chunks})
+    assert refused(path) == "x.eval: samples/1_epoch_1/: larger than 1 MB in all its chunks"
+
+
+def test_calls_that_send_everything_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "MAX_SENT", 10_000)
+    (tmp_path / "x.json").write_text(json.dumps([{"role": "assistant", "content": f"{n}"} for n in range(300)]))
+    assert refused(tmp_path / "x.json") == "x.json: x: its calls send more than 10,000 messages"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.json")
+    assert refused(tmp_path / "x.json") == "x.json is no regular file: it is read more than once"
 
 
 def test_attachments_that_are_referred_to_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
