@@ -9,7 +9,8 @@ from typing import Any
 from trellis.models.messages import Text, ToolCall, assistant
 from trellis.trajectories.converters import document
 from trellis.trajectories.converters.converter import ConversionError
-from trellis.trajectories.converters.native import Identity, Source, Target, Writer, result_of
+from trellis.trajectories.converters.line import result_of
+from trellis.trajectories.converters.native import Identity, Source, Target, Writer
 
 FORMAT = "aide"
 _NODE = ("code", "plan", "id", "step", "ctime", "parent", "children", "_term_out", "term_out", "exec_time", "exc_type",

@@ -11,7 +11,8 @@ from trellis.models.messages import Image, Message, Part, Reasoning, Text, ToolC
 from trellis.models.model import Effort, Usage
 from trellis.trajectories.converters import document, parts
 from trellis.trajectories.converters.converter import ConversionError
-from trellis.trajectories.converters.native import Asked, Identity, Line, Source, Target, Writer
+from trellis.trajectories.converters.line import Asked, Line
+from trellis.trajectories.converters.native import Identity, Source, Target, Writer
 from trellis.trajectories.recorded import RARE
 
 FORMAT = "atif"

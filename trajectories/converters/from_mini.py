@@ -9,7 +9,8 @@ from trellis.models.messages import Message, Part, Reasoning, Role, Text, ToolCa
 from trellis.models.model import Usage
 from trellis.trajectories.converters import document, parts
 from trellis.trajectories.converters.converter import ConversionError
-from trellis.trajectories.converters.native import Identity, Source, Target, Writer, result_of
+from trellis.trajectories.converters.line import result_of
+from trellis.trajectories.converters.native import Identity, Source, Target, Writer
 
 FORMAT = "mini-swe-agent"
 _FENCES = ("```mswea_bash_command", "```bash", "```sh")

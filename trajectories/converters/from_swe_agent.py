@@ -12,7 +12,8 @@ from trellis.models.messages import Message, Role, ToolCall, ToolResult
 from trellis.models.model import Usage
 from trellis.trajectories.converters import document, parts
 from trellis.trajectories.converters.converter import ConversionError
-from trellis.trajectories.converters.native import Identity, Line, Source, Target, Writer, result_of
+from trellis.trajectories.converters.line import Line, result_of
+from trellis.trajectories.converters.native import Identity, Source, Target, Writer
 
 FORMAT = "swe-agent"
 COMMANDS = {"open", "goto", "scroll_up", "scroll_down", "create", "edit", "insert", "append", "search_dir",

@@ -9,7 +9,8 @@ from typing import Any
 from trellis.models.messages import Image, Message, Text, ToolResult
 from trellis.trajectories.converters import document, parts
 from trellis.trajectories.converters.inspect_messages import FORMAT, Messages, usage_of
-from trellis.trajectories.converters.native import Asked, Line, Writer
+from trellis.trajectories.converters.line import Asked, Line
+from trellis.trajectories.converters.native import Writer
 from trellis.trajectories.recorded import GRADER
 
 KEPT = {

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from trellis.models.messages import Audio, Document, Image, Media, Message, Reasoning, Text, ToolCall, ToolResult, Video
 from trellis.models.model import Reply, ToolSpec, Usage
-from trellis.trajectories.converters import telling
+from trellis.trajectories.converters import lost, telling
 from trellis.trajectories.converters.converter import Losses
 from trellis.trajectories.converters.pieces import dumped, without_none
 from trellis.trajectories.trajectory import Act
@@ -107,7 +107,7 @@ class Parts:
         }
 
     def usage(self, usage: Usage, cost_usd: float | None) -> dict[str, Any]:
-        self._losses.add(telling.CLASSES, int(telling.has_rare_classes(usage)))
+        self._losses.add(lost.CLASSES, int(lost.has_rare_classes(usage)))
         return without_none(
             input_tokens=usage.input + usage.audio_input + usage.image_input,
             output_tokens=usage.total_output,
@@ -145,9 +145,9 @@ class Parts:
         if isinstance(part, Reasoning):
             return self._reasoning(part)
         if isinstance(part, ToolCall):
-            self._losses.add(telling.UNSIGNED, int(raw is not None))
+            self._losses.add(lost.UNSIGNED, int(raw is not None))
             return None
-        self._losses.add(telling.UNSIGNED, int(raw is not None))
+        self._losses.add(lost.UNSIGNED, int(raw is not None))
         if isinstance(part, Text):
             return {"type": "text", "text": part.text}
         assert isinstance(part, Media)
@@ -157,7 +157,7 @@ class Parts:
         item = part.raw.get("item", {}) if part.raw else {}
         signed = item.get("signature") if isinstance(item, Mapping) else None
         redacted = item.get("data") if isinstance(item, Mapping) and item.get("type") == "redacted_thinking" else None
-        self._losses.add(telling.UNSIGNED, int(part.raw is not None and not signed and not redacted))
+        self._losses.add(lost.UNSIGNED, int(part.raw is not None and not signed and not redacted))
         return without_none(type="reasoning", reasoning=redacted or part.text, signature=signed,
                             redacted=True if redacted else None)  # fmt: skip
 

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from trellis.models.messages import Message, Text, ToolCall
 from trellis.models.model import Usage
 from trellis.trajectories.converters import inspect_parts as parts
-from trellis.trajectories.converters import telling
+from trellis.trajectories.converters import lost, telling
 from trellis.trajectories.converters.converter import Losses
 from trellis.trajectories.converters.pieces import Pieces, without_none
 from trellis.trajectories.converters.telling import Told
@@ -256,7 +256,7 @@ class Sample:
             working_time=None if ended is None else ended - act.begun_at,
             pending=True if ended is None else None,
             metadata=without_none(data=dict(act.result.data) if act.result else None, handed_in=act.handed_in,
-                                  **telling.changes(act, self._losses)) or None,
+                                  **lost.changes(act, self._losses)) or None,
         )  # fmt: skip
 
     def _note(self, note: Note, span: str) -> Iterator[dict[str, Any]]:
@@ -270,7 +270,7 @@ class Sample:
             )  # fmt: skip
             return
         yield self._event("info", note.at, span_id=span, source=f"trellis.{note.kind}", 
-                          data=telling.note_data(self._told, note, self._losses))  # fmt: skip
+                          data=lost.note_data(self._told, note, self._losses))  # fmt: skip
 
     def _span(self, id: str, parent: str | None, type: str, name: str, at: float) -> dict[str, Any]:
         return self._event("span_begin", at, id=id, parent_id=parent, type=type, name=name, span_id=id)

@@ -158,7 +158,7 @@ def data_uri(link: str) -> tuple[str, bytes] | None:
 
 
 def bytes_of(told: Any) -> bytes | None:
-    """A file as `telling.file_as_json` tells it; None: it is not told."""
+    """A file as `lost.file_as_json` tells it; None: it is not told."""
     match told:
         case {"text": str(text)}:
             return text.encode("utf-8", "surrogatepass")

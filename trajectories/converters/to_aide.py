@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from trellis.models.messages import ToolResult
-from trellis.trajectories.converters import telling
+from trellis.trajectories.converters import lost, telling
 from trellis.trajectories.converters.converter import ConversionError, Losses
+from trellis.trajectories.converters.lost import HEADER, JUDGED, OUTCOME
 from trellis.trajectories.converters.pieces import document
-from trellis.trajectories.converters.telling import HEADER, JUDGED, OUTCOME, Told
+from trellis.trajectories.converters.telling import Told
 from trellis.trajectories.trajectory import Act, Note
 
 FORMAT = "aide"
@@ -106,4 +107,4 @@ def _count(told: Told, losses: Losses) -> None:
     losses.add(JUDGED, trajectory.judged)
     losses.add(NOTES, telling.notes_in(trajectory) - nodes)
     losses.add(OUTCOME, sum(1 for _ in trajectory.notes("submit")))
-    losses.add(HEADER, telling.facts_of(told.header))
+    losses.add(HEADER, lost.facts_of(told.header))

@@ -13,22 +13,11 @@ from typing import Any
 
 from trellis.models.messages import Image, Media, Message, Reasoning, Text, ToolCall, ToolResult
 from trellis.models.model import Reply
-from trellis.trajectories.converters import telling
+from trellis.trajectories.converters import lost, telling
 from trellis.trajectories.converters.converter import Losses
+from trellis.trajectories.converters.lost import CONTENTS, JUDGED, LARGE, ORDER, PAYLOADS, REPEATED, SIDE, TIMES
 from trellis.trajectories.converters.pieces import Pieces, document, without_none
-from trellis.trajectories.converters.telling import (
-    CONTENTS,
-    JUDGED,
-    LARGE,
-    ORDER,
-    PAYLOADS,
-    REPEATED,
-    SIDE,
-    TIMES,
-    Told,
-    Total,
-    Turn,
-)  # fmt: skip
+from trellis.trajectories.converters.telling import Told, Total, Turn
 from trellis.trajectories.trajectory import Act, Branch, Note
 
 FORMAT = "atif"
@@ -213,8 +202,8 @@ class _Document:
 
     def _answered(self, turn: Turn, reply: Reply, at: str | None, told: Mapping[str, Any]) -> dict[str, Any]:
         step, usage = turn.step, reply.usage
-        self._losses.add(PAYLOADS, telling.payloads(reply.message))
-        self._losses.add(ORDER, int(telling.regrouped(reply.message)))
+        self._losses.add(PAYLOADS, lost.payloads(reply.message))
+        self._losses.add(ORDER, int(lost.regrouped(reply.message)))
         self._losses.add(THOUGHTS, int(len(_thoughts(reply.message)) > 1))
         return without_none(
             timestamp=at,
@@ -238,10 +227,10 @@ class _Document:
 
     def _said(self, message: Message, at: str | None) -> Iterator[dict[str, Any]]:
         """A message that came from elsewhere than this branch. What a model once said there is context only."""
-        self._losses.add(PAYLOADS, telling.payloads(message))
+        self._losses.add(PAYLOADS, lost.payloads(message))
         results = [part for part in message.parts if isinstance(part, ToolResult)]
         if message.role == "assistant":
-            self._losses.add(ORDER, int(telling.regrouped(message)))
+            self._losses.add(ORDER, int(lost.regrouped(message)))
             self._losses.add(THOUGHTS, int(len(_thoughts(message)) > 1))
             yield without_none(
                 timestamp=at,
@@ -267,7 +256,7 @@ class _Document:
         return [self._note(self._trajectory.note(seq)) for seq in branch.opening if seq not in acts] or None
 
     def _note(self, note: Note) -> dict[str, Any]:
-        return {"kind": note.kind, "at": note.at, "data": telling.note_data(self._told, note, self._losses)}
+        return {"kind": note.kind, "at": note.at, "data": lost.note_data(self._told, note, self._losses)}
 
     def _observation(self, results: Sequence[tuple[Act, ToolResult | None]]) -> dict[str, Any] | None:
         if not results:
@@ -283,7 +272,7 @@ class _Document:
                 output=self._parts(act.result.parts) if act.result is not None and differs else None,
                 handed_in=act.handed_in,
                 ended_at=self._told.when(act.ended_at) if act.ended_at is not None else None,
-                **telling.changes(act, self._losses),
+                **lost.changes(act, self._losses),
             )
             content = self._parts(result.parts) if result is not None else None
             listed.append(without_none(source_call_id=act.call.id, content=content, extra=extra or None))

@@ -20,8 +20,9 @@ from trellis.trajectories.converters import inspect_parts as parts
 from trellis.trajectories.converters import telling
 from trellis.trajectories.converters.converter import Losses
 from trellis.trajectories.converters.inspect_sample import QUIET, Sample
+from trellis.trajectories.converters.lost import CLASSES, CONTENTS, LARGE, UNSIGNED
 from trellis.trajectories.converters.pieces import dumped, whole, without_none
-from trellis.trajectories.converters.telling import CLASSES, CONTENTS, LARGE, UNSIGNED, Told
+from trellis.trajectories.converters.telling import Told
 
 FORMAT = "inspect"
 PLACE = "{benchmark}-{agent}.eval"

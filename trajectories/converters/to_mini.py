@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from trellis.models.messages import Media, Message, ToolResult
-from trellis.trajectories.converters import telling
+from trellis.trajectories.converters import lost, telling
 from trellis.trajectories.converters.converter import Losses
+from trellis.trajectories.converters.lost import MEDIA, ONE_CONVERSATION, TIMES
 from trellis.trajectories.converters.pieces import Pieces, document, without_none
-from trellis.trajectories.converters.telling import MEDIA, ONE_CONVERSATION, TIMES, Told, Total, Turn
+from trellis.trajectories.converters.telling import Told, Total, Turn
 from trellis.trajectories.trajectory import Act
 
 FORMAT = "mini-swe-agent"
@@ -59,7 +60,7 @@ class _Document:
             put.put(exit)
         put.put(self._info(status, submission), "info")
         put.members(trajectory_format="mini-swe-agent-1.1", instance_id=told.task or None)
-        telling.count_aside(told, branch, self._losses)
+        lost.count_aside(told, branch, self._losses)
         self._losses.add(TIMES, int(told.began is None))
 
     def _info(self, status: str, submission: str) -> dict[str, Any]:
@@ -82,12 +83,12 @@ class _Document:
 
     def _exit(self) -> tuple[str, str]:
         """The status, and what was handed in."""
-        outcome, submission = self._told.outcome.outcome, telling.submission(self._told, self._losses)
+        outcome, submission = self._told.outcome.outcome, lost.submission(self._told, self._losses)
         return _EXITS.get(outcome, outcome or ("Submitted" if submission else "")), submission
 
     def _messages(self, turn: Turn) -> Iterator[dict[str, Any]]:
         step, reply = turn.step, turn.step.reply
-        telling.count_turn(turn, self._losses)
+        lost.count_turn(turn, self._losses)
         for message in turn.fresh:
             yield from self._said(message, self._seconds(step.begun_at))
         if reply is None:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from trellis.models.messages import Media, Message, Reasoning, ToolCall, ToolResult
-from trellis.trajectories.converters import telling
+from trellis.trajectories.converters import lost, telling
 from trellis.trajectories.converters.converter import Losses
+from trellis.trajectories.converters.lost import CUT, HEADER, JUDGED, MEDIA, NOTES, OUTCOME, USES
 from trellis.trajectories.converters.pieces import dumped, whole
-from trellis.trajectories.converters.telling import CUT, HEADER, JUDGED, MEDIA, NOTES, OUTCOME, USES, Told
+from trellis.trajectories.converters.telling import Told
 from trellis.trajectories.recorded import GRADER
 from trellis.trajectories.trajectory import Branch, Step
 
@@ -98,7 +99,7 @@ class _Lines:
         losses.add(FACTS, len(trajectory))
         losses.add(NOTES, telling.notes_in(trajectory))
         losses.add(OUTCOME, sum(1 for _ in trajectory.notes("submit")))
-        losses.add(HEADER, telling.facts_of(trajectory.header))
+        losses.add(HEADER, lost.facts_of(trajectory.header))
 
     def _lines(self, branch: Branch) -> Iterator[_Line]:
         line: _Line | None = None
@@ -123,7 +124,7 @@ class _Lines:
         losses = self._losses
         acts = {act.call.id: act for act in step.acts}
         calls = step.reply.tool_calls if step.reply else ()
-        losses.add(RESULTS, sum(telling.has_facts(act) or _failed(act.result) for act in step.acts))
+        losses.add(RESULTS, sum(lost.has_facts(act) or _failed(act.result) for act in step.acts))
         losses.add(USES, len(acts.keys() - {call.id for call in calls}))
         line.last = step.answer
         if step.reply is None:

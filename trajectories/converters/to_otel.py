@@ -13,10 +13,11 @@ from typing import Any, Protocol
 
 from trellis.models.messages import Media, Message, Reasoning, Text, ToolCall, ToolResult
 from trellis.models.model import Usage
-from trellis.trajectories.converters import telling
+from trellis.trajectories.converters import lost, telling
 from trellis.trajectories.converters.converter import ConversionError, Losses
+from trellis.trajectories.converters.lost import HEADER, OUTCOME, PAYLOADS
 from trellis.trajectories.converters.pieces import dumped
-from trellis.trajectories.converters.telling import HEADER, OUTCOME, PAYLOADS, Told, Total
+from trellis.trajectories.converters.telling import Told, Total
 from trellis.trajectories.recorded import GRADER
 from trellis.trajectories.trajectory import Act, Branch, Step
 
@@ -125,7 +126,7 @@ class _Episode:
                 usage[branch.name] = total.usage
         self._losses.add(NOTES, telling.notes_in(trajectory) - sum(1 for _ in trajectory.notes("node")))
         self._losses.add(OUTCOME, sum(1 for _ in trajectory.notes("submit")))
-        self._losses.add(HEADER, telling.facts_of(trajectory.header))
+        self._losses.add(HEADER, lost.facts_of(trajectory.header))
         yield self._root(sum(usage.values(), Usage()))
 
     def _root(self, usage: Usage) -> Span:
@@ -206,7 +207,7 @@ class _Episode:
         self._losses.add(SETTINGS, int(bool(step.config.keys() - {"temperature", "max_output_tokens", "seed"})))
         if self._content:
             facts |= self._said(step)
-            self._losses.add(PAYLOADS, telling.payloads(reply.message) if reply is not None else 0)
+            self._losses.add(PAYLOADS, lost.payloads(reply.message) if reply is not None else 0)
         else:
             self._losses.add(SAID, len(step.given) + (reply is not None))
         span = Span(f"chat {model}", self._trace, self._of(str(step.seq)), parent, self.ns(step.begun_at),
@@ -222,7 +223,7 @@ class _Episode:
             "gen_ai.tool.call.id": call.id, "error.type": error,
             "trellis.exit_code": result.data.get("exit_code") if result is not None else None,
         }  # fmt: skip
-        self._losses.add(RESULTS, int(telling.has_facts(act)))
+        self._losses.add(RESULTS, int(lost.has_facts(act)))
         if self._content:
             facts["gen_ai.tool.call.arguments"] = call.malformed or dumped(dict(call.arguments))
             facts["gen_ai.tool.call.result"] = result.text if result is not None else None

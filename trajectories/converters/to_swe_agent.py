@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from trellis.models.messages import Media, Message, ToolResult
-from trellis.trajectories.converters import telling
+from trellis.trajectories.converters import lost, telling
 from trellis.trajectories.converters.converter import Losses
+from trellis.trajectories.converters.lost import MEDIA, ONE_CONVERSATION
 from trellis.trajectories.converters.pieces import document, without_none
-from trellis.trajectories.converters.telling import MEDIA, ONE_CONVERSATION, Told, Total, Turn
+from trellis.trajectories.converters.telling import Told, Total, Turn
 
 FORMAT = "swe-agent"
 PLACE = "{benchmark}/{agent}/{epoch}/{task}/{task}.traj"
@@ -31,7 +32,7 @@ def write(told: Told, path: Path, losses: Losses) -> None:
     with document(path) as pieces:
         with pieces.array("trajectory"):
             for turn in telling.turns(trajectory, branch):
-                telling.count_turn(turn, losses)
+                lost.count_turn(turn, losses)
                 if turn.step.reply is not None:
                     total.add(turn.step)
                     cost += turn.step.reply.cost_usd or 0.0
@@ -43,7 +44,7 @@ def write(told: Told, path: Path, losses: Losses) -> None:
                     pieces.put(item)
         pieces.put(_info(told, total, cost, losses), "info")
         pieces.members(environment="main", replay_config=None)
-    telling.count_aside(told, branch, losses)
+    lost.count_aside(told, branch, losses)
     losses.add(TIMES)
 
 
@@ -96,7 +97,7 @@ def _history(turn: Turn, losses: Losses) -> Iterator[dict[str, Any]]:
 
 
 def _info(told: Told, total: Total, cost: float, losses: Losses) -> dict[str, Any]:
-    submission = telling.submission(told, losses)
+    submission = lost.submission(told, losses)
     status = _EXITS.get(told.outcome.outcome, told.outcome.outcome) or ("submitted" if submission else None)
     return without_none(
         model_stats={

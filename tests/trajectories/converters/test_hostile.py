@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trellis.runs.folder import safe_name
-from trellis.trajectories.converters import archive, document, inspect_messages, native
+from trellis.trajectories.converters import archive, document, inspect_messages, line
 from trellis.trajectories.converters.converter import ConversionError, Imported
 from trellis.trajectories.converters.importing import Import
 from trellis.trajectories.trajectory import Trajectory
@@ -189,7 +189,7 @@ def test_chunks_that_are_too_much_together(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_calls_that_send_everything_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "MAX_SENT", 10_000)
+    monkeypatch.setattr(line, "MAX_SENT", 10_000)
     (tmp_path / "x.json").write_text(json.dumps([{"role": "assistant", "content": f"{n}"} for n in range(300)]))
     assert refused(tmp_path / "x.json") == "x.json: x: its calls send more than 10,000 messages"
 

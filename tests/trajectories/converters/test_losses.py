@@ -28,6 +28,7 @@ from trellis.models.messages import (
 from trellis.models.model import ContextOverflow, GenerateConfig, Reply, ToolSpec, Usage
 from trellis.trajectories.converters import (
     inspect_parts,
+    lost,
     telling,
     to_atif,
     to_inspect,
@@ -308,59 +309,59 @@ def handed_in(trajectory: Trajectory, answer: Any) -> Any:
 # --- out and in again ---
 
 ONE = {
-    "unanswered": {telling.CUT},
-    "raw": {telling.UNSIGNED},
-    "said": {telling.ORDER},
-    "sent": {telling.ORDER, telling.MEDIA, telling.REPEATED, telling.CUT_ACTS, telling.COPIED},
-    "config": {telling.CALLS},
-    "tools": {telling.CALLS},
-    "schemas": {telling.CALLS},
-    "rare": {telling.CALLS},
-    "times": {telling.CALLS},
-    "cost": {telling.UNPRICED},
-    "acts": {telling.CUT_ACTS},
-    "cut off": {telling.CUT_ACTS},
-    "own": {telling.USES},
-    "results": {telling.CUT_ACTS},
-    "exit codes": {telling.CUT_ACTS},
-    "state": {telling.STATE, telling.CUT_ACTS},
-    "denied": {telling.NOTES, telling.CUT_ACTS, telling.USES},
-    "changes": {telling.STATE, telling.CUT_ACTS},
-    "contents": {telling.STATE, telling.CUT_ACTS},
-    "notes": {telling.NOTES},
-    "handed in": {telling.HANDED_IN},
-    "judge": {telling.JUDGED},
+    "unanswered": {lost.CUT},
+    "raw": {lost.UNSIGNED},
+    "said": {lost.ORDER},
+    "sent": {lost.ORDER, lost.MEDIA, lost.REPEATED, lost.CUT_ACTS, lost.COPIED},
+    "config": {lost.CALLS},
+    "tools": {lost.CALLS},
+    "schemas": {lost.CALLS},
+    "rare": {lost.CALLS},
+    "times": {lost.CALLS},
+    "cost": {lost.UNPRICED},
+    "acts": {lost.CUT_ACTS},
+    "cut off": {lost.CUT_ACTS},
+    "own": {lost.USES},
+    "results": {lost.CUT_ACTS},
+    "exit codes": {lost.CUT_ACTS},
+    "state": {lost.STATE, lost.CUT_ACTS},
+    "denied": {lost.NOTES, lost.CUT_ACTS, lost.USES},
+    "changes": {lost.STATE, lost.CUT_ACTS},
+    "contents": {lost.STATE, lost.CUT_ACTS},
+    "notes": {lost.NOTES},
+    "handed in": {lost.HANDED_IN},
+    "judge": {lost.JUDGED},
 }
 EXPLAINED: Mapping[str, Mapping[str, set[str]]] = {
     "atif": {
-        "said": {to_atif.MEDIA, telling.ORDER, to_atif.THOUGHTS},
-        "sent": {to_atif.MEDIA, telling.ORDER, to_atif.THOUGHTS, telling.REPEATED},
-        "raw": {telling.PAYLOADS},
+        "said": {to_atif.MEDIA, lost.ORDER, to_atif.THOUGHTS},
+        "sent": {to_atif.MEDIA, lost.ORDER, to_atif.THOUGHTS, lost.REPEATED},
+        "raw": {lost.PAYLOADS},
         "tools": {to_atif.TOOLS},
         "schemas": {to_atif.TOOLS},
-        "times": {telling.TIMES, telling.SIDE},
-        "notes": {telling.SIDE},
-        "handed in": {telling.SIDE},
-        "contents": {telling.CONTENTS},
-        "judge": {telling.JUDGED},
+        "times": {lost.TIMES, lost.SIDE},
+        "notes": {lost.SIDE},
+        "handed in": {lost.SIDE},
+        "contents": {lost.CONTENTS},
+        "judge": {lost.JUDGED},
     },
     "inspect": {
         "said": {inspect_parts.MEDIA, inspect_parts.ORDER},
         "sent": {inspect_parts.MEDIA, inspect_parts.ORDER},
-        "raw": {telling.UNSIGNED},
-        "usage": {telling.CLASSES},
+        "raw": {lost.UNSIGNED},
+        "usage": {lost.CLASSES},
         "schemas": {inspect_parts.SCHEMAS},
-        "contents": {telling.CONTENTS},
+        "contents": {lost.CONTENTS},
     },
-    "mini-swe-agent": {**ONE, "usage": {telling.CLASSES}},
+    "mini-swe-agent": {**ONE, "usage": {lost.CLASSES}},
     "swe-agent": {
         **ONE,
         "usage": {to_swe_agent.TOKENS},
-        "stopped": {telling.CALLS},
-        "acts": {telling.CUT_ACTS, to_swe_agent.ACTIONS},
-        "results": {telling.CUT_ACTS, to_swe_agent.ACTIONS},
-        "exit codes": {telling.CUT_ACTS, to_swe_agent.ACTIONS},
-        "sent": {*ONE["sent"], telling.STATE},
+        "stopped": {lost.CALLS},
+        "acts": {lost.CUT_ACTS, to_swe_agent.ACTIONS},
+        "results": {lost.CUT_ACTS, to_swe_agent.ACTIONS},
+        "exit codes": {lost.CUT_ACTS, to_swe_agent.ACTIONS},
+        "sent": {*ONE["sent"], lost.STATE},
     },
 }
 MODULES = {"atif": to_atif, "inspect": to_inspect, "mini-swe-agent": to_mini, "swe-agent": to_swe_agent}
@@ -375,7 +376,7 @@ def differences(format: str, log: Path, folder: Path, outcome: telling.Outcome) 
         spoken = telling.spoken(each.trajectory).name
     with Import(path) as file:
         (made,) = file.write(lambda identity: folder / "again")
-    lost = {loss.what for loss in (*losses, *made.losses)}
+    missing = {loss.what for loss in (*losses, *made.losses)}
     with Trajectory(log) as before, Trajectory(made.path) as after:
         one = format in ("mini-swe-agent", "swe-agent")
         was = facts(before, [spoken] if one else list(BRANCHES))
@@ -383,7 +384,7 @@ def differences(format: str, log: Path, folder: Path, outcome: telling.Outcome) 
     assert {loss.what for loss in losses} <= set(MODULES[format].LOSSES)
     if one:
         was["branches"] = now["branches"] = []
-    return {aspect for aspect in was if was[aspect] != now[aspect]}, lost
+    return {aspect for aspect in was if was[aspect] != now[aspect]}, missing
 
 
 @pytest.mark.parametrize("format", MODULES)
@@ -394,6 +395,6 @@ async def test_what_differs_is_said_to_be_lost(format: str, episode: list[Said],
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         await Made(folder / "ours").all(episode)
-        different, lost = differences(format, folder / "ours" / "trajectory.jsonl", folder, outcome)
-    explained = {aspect for aspect, by in EXPLAINED[format].items() if by & lost}
-    assert different <= explained, lost
+        different, missing = differences(format, folder / "ours" / "trajectory.jsonl", folder, outcome)
+    explained = {aspect for aspect, by in EXPLAINED[format].items() if by & missing}
+    assert different <= explained, missing

@@ -21,10 +21,11 @@ from trellis.models.messages import (
     user,
 )
 from trellis.models.model import GenerateConfig, Reply, ToolSpec, Usage
-from trellis.trajectories.converters import inspect_parts, telling, to_aide, to_atif, to_inspect, to_mini, to_swe_agent
+from trellis.trajectories.converters import inspect_parts, lost, to_aide, to_atif, to_inspect, to_mini, to_swe_agent
 from trellis.trajectories.converters.converter import Imported, Losses
 from trellis.trajectories.converters.importing import Import
-from trellis.trajectories.converters.telling import BRANCHES, JUDGED, PAYLOADS, TIMES, told
+from trellis.trajectories.converters.lost import BRANCHES, JUDGED, PAYLOADS, TIMES
+from trellis.trajectories.converters.telling import told
 from trellis.trajectories.recorder import Recorder
 from trellis.trajectories.trajectory import Step, Trajectory
 
@@ -228,7 +229,7 @@ def test_mini_swe_agent(episode: Path, again: Again) -> None:
 
 def test_swe_agent(episode: Path, again: Again) -> None:
     made, losses, before, after = again(to_swe_agent, episode, "one.traj")
-    assert f"1 {telling.BRANCHES}" in lines(losses)
+    assert f"1 {lost.BRANCHES}" in lines(losses)
     kept = [step for step in before.steps() if step.branch == "main"]
     assert [(step.reply.text, step.reply.tool_calls) for step in after.steps() if step.reply] == [
         (step.reply.text, step.reply.tool_calls) for step in kept if step.reply

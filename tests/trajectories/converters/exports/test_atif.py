@@ -11,7 +11,8 @@ import pytest
 
 from trellis.trajectories.converters import to_atif
 from trellis.trajectories.converters.converter import Losses
-from trellis.trajectories.converters.telling import JUDGED, PAYLOADS, REPEATED, TIMES, Outcome, Told
+from trellis.trajectories.converters.lost import JUDGED, PAYLOADS, REPEATED, TIMES
+from trellis.trajectories.converters.telling import Outcome, Told
 
 Telling = Callable[..., Told]
 Document = dict[str, Any]

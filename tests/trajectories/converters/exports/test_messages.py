@@ -9,7 +9,7 @@ import pytest
 
 from trellis.trajectories.converters import to_aide, to_mini, to_openai, to_swe_agent
 from trellis.trajectories.converters.converter import ConversionError, Losses
-from trellis.trajectories.converters.telling import (
+from trellis.trajectories.converters.lost import (
     CALLS,
     CUT,
     CUT_ACTS,
@@ -22,9 +22,8 @@ from trellis.trajectories.converters.telling import (
     TIMES,
     UNPRICED,
     USES,
-    Outcome,
-    Told,
 )
+from trellis.trajectories.converters.telling import Outcome, Told
 from trellis.trajectories.converters.to_openai import Choice
 
 Telling = Callable[..., Told]

@@ -15,7 +15,8 @@ import pytest
 
 from trellis.trajectories.converters import to_otel
 from trellis.trajectories.converters.converter import ConversionError, Losses
-from trellis.trajectories.converters.telling import PAYLOADS, Outcome, Told
+from trellis.trajectories.converters.lost import PAYLOADS
+from trellis.trajectories.converters.telling import Outcome, Told
 
 pytest.importorskip("opentelemetry.sdk", reason="needs the extra otel")
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs the extra otel")
