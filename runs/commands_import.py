@@ -24,6 +24,9 @@ from trellis.trajectories.converters.native import Identity
 from trellis.trajectories.log import LogError
 from trellis.trajectories.trajectory import Trajectory
 
+_OURS = ("trajectory.jsonl*", "blobs", "episodes", "results.jsonl")
+"""What an import leaves in its folder."""
+
 
 @click.command(name="import")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
@@ -103,14 +106,16 @@ def _result(imported: Imported, folder: Path) -> Result:
 
 def _free(folder: Path, sha256: str) -> None:
     """Raises UsageError: something else lies there."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists():
         return
+    held = list(folder.iterdir()) if folder.is_dir() else [folder]
     logs = [*folder.glob("trajectory.jsonl*"), *folder.glob("episodes/*/*/*/*/trajectory.jsonl*")]
-    if logs:
+    if logs and all(any(path.match(name) for name in _OURS) for path in held):
         with Trajectory(logs[0].parent) as trajectory:
             if trajectory.header.get("imported", {}).get("sha256") == sha256:
                 return
-    raise UsageError(f"{folder} holds something else already: choose another with --to")
+    if held:
+        raise UsageError(f"{folder} holds something else already: choose another with --to")
 
 
 def _replace(draft: Path, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """`trellis import`: what is printed, where it goes, and that what was imported can be used like what was run here."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,7 +78,10 @@ def test_what_lies_there_is_not_overwritten(trellis: Trellis, tmp_path: Path) ->
     assert ran.complaint == "trellis: mine holds something else already: choose another with --to"
     assert trellis("import", str(SAMPLES / "aide.json"), "--to", "other").status == 0
     assert trellis("import", str(SAMPLES / "atif.json"), "--to", "other").status == 2
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    assert trellis("import", str(SAMPLES / "aide.json"), "--to", "other").status == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "other"]
+    assert (tmp_path / "other" / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -116,6 +120,15 @@ def test_commands_that_were_recorded_are_forked_here(trellis: Trellis, tmp_path:
         assert first.reply.cached
         assert [act.call.arguments["command"] for act in first.acts] == ["printf 'a - b\\n' | tee sum.py"]
         assert len(forked) > 1
+
+
+def test_what_was_imported_is_exported_with_its_outcome(trellis: Trellis) -> None:
+    sample = json.loads((SAMPLES / "mini-1.traj.json").read_text())
+    sample["info"]["exit_status"] = "LimitsExceeded"
+    Path("x.traj.json").write_text(json.dumps(sample))
+    path = trellis("import", "x.traj.json", "--json").document["path"]
+    assert trellis("export", path, "--format", "mini-swe-agent", "-o", "y.json").status == 0
+    assert json.loads(Path("y.json").read_text())["info"]["exit_status"] == "LimitsExceeded"
 
 
 def test_commands_that_were_recorded_are_replayed_here(trellis: Trellis) -> None:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,10 @@ def told(path: Path, outcome: Outcome | None = None) -> Iterator[Told]:
     """Raises LogError, OSError."""
     outcome = outcome or Outcome()
     with Trajectory(path) as trajectory:
+        if not outcome.outcome and (elsewhere := trajectory.header.get("imported")):
+            score = elsewhere.get("score")
+            outcome = replace(outcome, outcome=elsewhere.get("outcome") or "",
+                              score=None if score is None else {"value": score})  # fmt: skip
         entries, began = trajectory.file.entries, outcome.started_at
         if outcome.ended_at is not None and any(entry.kind == "resumed" for entry in entries):
             began = outcome.ended_at - timedelta(seconds=entries[-1].at)  # the clock stood still in between
