@@ -112,7 +112,7 @@ class Walk:
                     self._note(event, kind)
                 case kind if isinstance(kind, str) and kind in _LOST:
                     self._writer.losses.add(_LOST[kind])
-                case kind if kind not in _TOLD:
+                case kind if not isinstance(kind, str) or kind not in _TOLD:
                     self._writer.losses.add("events of a kind that is not known")
         self._ended(None)
 

@@ -60,7 +60,7 @@ class Attachments:
         return value
 
     def _attached(self, text: str) -> str:
-        name = telling.digest(text.encode("utf-8", "surrogatepass"))[:32]
+        name = telling.digest(text)[:32]
         if name not in self._known:
             self._file.write(f"{',' if self._known else ''}{dumped(name)}:{dumped(text)}\n")
             self._known.add(name)

@@ -57,7 +57,7 @@ class Sample:
                 started_at=self._time(0.0), completed_at=self._time(told.ended_at),
                 total_time=told.outcome.wall_s if told.outcome.wall_s is not None else told.ended_at,
                 working_time=told.outcome.time_s if told.outcome.time_s is not None else told.ended_at,
-                uuid=telling.digest((told.id or str(told.trajectory.path)).encode())[:22],
+                uuid=telling.digest(told.id or str(told.trajectory.path))[:22],
                 turn_count=len(self._trajectory),
             )  # fmt: skip
             metadata = {"trellis": self._metadata()}

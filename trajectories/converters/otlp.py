@@ -16,6 +16,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from trellis.trajectories.converters.pieces import dumped
+from trellis.trajectories.converters.telling import encodable
 from trellis.trajectories.converters.to_otel import Span
 
 _DEADLINE_S = 30.0
@@ -60,18 +61,24 @@ def readable(span: Span) -> ReadableSpan:
     parent = None if span.parent is None else _context(span.trace, span.parent)
     told = span.evaluation
     return ReadableSpan(
-        name=span.name,
+        name=_legal(span.name),
         context=_context(span.trace, span.id),
         parent=parent,
         resource=_RESOURCE,
-        attributes=dict(span.attributes),
-        events=() if told is None else (Event("gen_ai.evaluation.result", dict(told), span.end),),
+        attributes={name: _legal(value) for name, value in span.attributes.items()},
+        events=()
+        if told is None
+        else (Event("gen_ai.evaluation.result", {name: _legal(value) for name, value in told.items()}, span.end),),
         kind=SpanKind.CLIENT if span.client else SpanKind.INTERNAL,
         instrumentation_scope=_SCOPE,
-        status=Status(StatusCode.ERROR, span.error) if span.error else Status(StatusCode.UNSET),
+        status=Status(StatusCode.ERROR, _legal(span.error)) if span.error else Status(StatusCode.UNSET),
         start_time=span.start,
         end_time=span.end,
     )
+
+
+def _legal(value: Any) -> Any:
+    return encodable(value) if isinstance(value, str) else value
 
 
 def _context(trace: int, id: int) -> SpanContext:

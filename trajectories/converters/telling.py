@@ -261,8 +261,13 @@ def notes_in(trajectory: Trajectory) -> int:
 # --- small things ---
 
 
-def digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def digest(data: bytes | str) -> str:
+    return hashlib.sha256(data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def encodable(text: str) -> str:
+    """Half of a surrogate pair, which no UTF-8 can hold, is written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def iso(seconds: float) -> str:

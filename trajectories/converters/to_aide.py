@@ -74,7 +74,7 @@ def _node(told: Told, note: Note, step: int, losses: Losses) -> dict[str, Any]:
 
 def _id(told: Told, number: Any) -> str:
     """As AIDE's ids look; the same in each export of this episode."""
-    return telling.digest(f"{told.header.get('episode')}/{number}".encode())[:32]
+    return telling.digest(f"{told.header.get('episode')}/{number}")[:32]
 
 
 def _runs(told: Told, branch: str) -> Iterator[Act]:

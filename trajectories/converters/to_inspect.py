@@ -36,7 +36,7 @@ def write(episodes: Iterable[Told], path: Path, losses: Losses, metrics: Mapping
     with whole(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for told in episodes:
             sample = Sample(told, losses)
-            name = f"samples/{sample.id}_epoch_{told.epoch}.json"
+            name = telling.encodable(f"samples/{sample.id}_epoch_{told.epoch}.json")
             with archive.open(name, "w", force_zip64=True) as raw, io.TextIOWrapper(raw, "utf-8") as file:
                 sample.write(file)
             log.add(told, sample)
@@ -73,7 +73,7 @@ class _Log:
         model = told.model or "unknown"
         benchmark = told.benchmark or "trajectory"
         self.scorer = benchmark.partition(":")[0]
-        identity = telling.digest(f"{told.outcome.run}/{benchmark}/{told.agent}".encode())[:22]
+        identity = telling.digest(f"{told.outcome.run}/{benchmark}/{told.agent}")[:22]
         self.spec = without_none(
             eval_id=identity,
             run_id=told.outcome.run or identity,

@@ -273,9 +273,7 @@ class _Episode:
 
 def _ids(whole: str, what: str) -> tuple[int, int]:
     """The id of a trace and of a span in it; the same in each export, so that what was sent twice is seen to be one."""
-    return int(telling.digest(f"trace {whole}".encode())[:32], 16), int(
-        telling.digest(f"{whole}/{what}".encode())[:16], 16
-    )
+    return int(telling.digest(f"trace {whole}")[:32], 16), int(telling.digest(f"{whole}/{what}")[:16], 16)
 
 
 def _known(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -346,6 +346,13 @@ def test_calls_that_were_not_done_are_no_part_of_a_world(imported: One) -> None:
     assert (trajectory.branches["main/b"].parent, trajectory.branches["main/b"].position) == ("main", 1)
 
 
+def test_events_of_kinds_that_nobody_knows_are_counted(imported: One) -> None:
+    output = {"choices": [{"message": {"role": "assistant", "content": "Hi."}}]}
+    events = [{"event": "model", "model": "m", "input": [], "output": output}, {"event": "brand_new"}, {"event": ["x"]}]
+    log = {"version": 2, "eval": {"task": "t", "model": "m"}, "samples": [{"id": 1, "epoch": 1, "events": events}]}
+    assert lost(imported(log)[0]) == {"events of a kind that is not known": 2}
+
+
 def archive(path: Path, log: dict[str, Any], compression: int, *, chunks: int = 0, ended: bool = True) -> Path:
     """A `.eval` of a log: with whole samples, or in chunks of so many items."""
     log = dict(log)

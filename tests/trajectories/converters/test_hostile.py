@@ -6,6 +6,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trellis.runs import exporting
 from trellis.runs.folder import safe_name
 from trellis.trajectories.converters import archive, document, inspect_messages, line
 from trellis.trajectories.converters.converter import ConversionError, Imported
 from trellis.trajectories.converters.importing import Import
+from trellis.trajectories.converters.to_openai import Choice
 from trellis.trajectories.trajectory import Trajectory
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -85,9 +88,9 @@ def refused(path: Path) -> str:
 
 
 @settings(max_examples=250, deadline=None, derandomize=True)
-@given(mutated())
+@given(mutated(), st.sampled_from([format for format in exporting.FORMATS if format != "otel"]))
 def test_a_changed_file_is_imported_or_refused_in_one_line(
-    tmp_path_factory: pytest.TempPathFactory, case: tuple[str, Any]
+    tmp_path_factory: pytest.TempPathFactory, case: tuple[str, Any], format: str
 ) -> None:
     folder = tmp_path_factory.mktemp("changed")
     name, value = case
@@ -102,6 +105,11 @@ def test_a_changed_file_is_imported_or_refused_in_one_line(
             assert len(steps) == each.steps
             assert all(len(trajectory.conversation(step)) == step.kept + len(step.given) for step in steps)
         assert json.loads(json.dumps(each.to_json()))
+        options = {"choice": Choice()} if format == "openai" else {}
+        with suppress(ConversionError):  # and exported, or that is refused in one line
+            exporting.export(
+                exporting.episodes_of([each.path / "trajectory.jsonl"]), format, folder / "out.json", **options
+            )
 
 
 def test_no_number_in_a_log_is_other_than_finite(importing: Callable[..., list[Imported]], tmp_path: Path) -> None:

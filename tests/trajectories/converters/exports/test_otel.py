@@ -204,3 +204,12 @@ def test_a_file_holds_requests_as_json(react: Path, telling: Telling) -> None:
     kinds = {span["name"]: span["kind"] for span in spans}
     assert kinds["chat claude"] == 3
     assert isinstance(spans[0]["startTimeUnixNano"], str)
+
+
+async def test_half_of_a_surrogate_pair_is_written_out(
+    looped: Callable[..., Any], telling: Telling, tmp_path: Path
+) -> None:
+    log = await looped(tmp_path / "odd", task="a\ud800b")
+    with (tmp_path / "spans.json").open("w", encoding="utf-8") as file:
+        to_otel.write([telling(log)], otlp.File(file), Losses())
+    assert '"a\\\\ud800b"' in (tmp_path / "spans.json").read_text("utf-8")
