@@ -38,7 +38,7 @@ _TURNS = 10
 class _Sent:
     """The request that a branch sent last: what the next one is compared with."""
 
-    messages: list[Message]
+    messages: tuple[Message, ...]
     digest: Any
     seq: int
 
@@ -69,6 +69,7 @@ class Recorder:
         self._waits = storage.fsync
         self._digests: dict[int, tuple[weakref.ref[Message], str]] = {}
         self._sent: dict[str, _Sent] = {}
+        self._offered: tuple[tuple[ToolSpec, ...], str] | None = None
         self._ended: dict[tuple[str, str], int] = {}
         self._count, self._epoch = 0, clock()
         try:
@@ -247,21 +248,22 @@ class Recorder:
             ReplayMismatch: the log recorded another request here.
             ContextOverflow: `perform` raised it, now or when the call was recorded.
         """
+        sent, offered = tuple(messages), tuple(tools)
         before = self._sent.get(branch)
-        keep = _common_prefix(before.messages, messages) if before else 0
+        keep = _common_prefix(before.messages, sent) if before else 0
         whole = before is not None and keep == len(before.messages)
         digest = before.digest.copy() if before is not None and whole else hashlib.sha256()
-        written = [self._written(message) for message in (messages[keep:] if whole else messages)]
+        written = [self._written(message) for message in (sent[keep:] if whole else sent)]
         await self._stored()
         names = [self._write_message(branch, *message) for message in written]
         for name in names:
             digest.update(name.encode())
-        tools_name = self._write_tools(branch, tools)
+        tools_name = self._write_tools(branch, offered)
         options = config.to_json()
         rest = hashlib.sha256(digest.digest())
         rest.update(encode([role, tools_name, options]).encode())
         fingerprint = rest.hexdigest()[:32]
-        asked = Request(role, tuple(messages), tuple(tools), options)
+        asked = Request(role, sent, offered, options)
 
         cut_off = self._own.take_cut_off(kind, branch, fingerprint)
         own = None if cut_off else self._own.take(kind, branch)
@@ -278,7 +280,7 @@ class Recorder:
                 messages=names if whole else names[keep:], tools=tools_name, config=options, request=fingerprint,
                 **put_in,
             )  # fmt: skip
-        self._sent[branch] = _Sent(list(messages), digest, seq)
+        self._sent[branch] = _Sent(sent, digest, seq)
         if own:
             return self._told(own.done, self._own), own.done["at"]
 
@@ -417,12 +419,15 @@ class Recorder:
             self.event("message", branch, members, hash=name)
         return name
 
-    def _write_tools(self, branch: str, tools: Sequence[ToolSpec]) -> str:
+    def _write_tools(self, branch: str, tools: tuple[ToolSpec, ...]) -> str:
+        if self._offered is not None and self._offered[0] == tools:
+            return self._offered[1]
         specs = [spec.to_json() for spec in tools]
         name = _sha(encode(specs))
         if name not in self._own.tools:
             self._own.tools.add(name)
             self.event("tools", branch, hash=name, specs=specs)
+        self._offered = tools, name
         return name
 
     def _packed(self, text: str) -> str:
@@ -451,10 +456,10 @@ def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _common_prefix(before: list[Message], now: Sequence[Message]) -> int:
-    """Length of the common prefix. Messages are frozen and loops append to one list, so this mostly compares a list
-    with itself, which lists do by identity and fast."""
-    if list(now[: len(before)]) == before:
+def _common_prefix(before: tuple[Message, ...], now: tuple[Message, ...]) -> int:
+    """Length of the common prefix. Messages are frozen and loops append to one list, so this mostly compares messages
+    with themselves, which is fast."""
+    if now[: len(before)] == before:
         return len(before)
     return next(
         (i for i, (a, b) in enumerate(zip(before, now, strict=False)) if a is not b),

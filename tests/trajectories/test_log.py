@@ -1,16 +1,18 @@
 """The log: appended to, read, torn, damaged, refused by the disk; and it never grows in memory."""
 
 import json
+import math
 import os
 import tracemalloc
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
-from trellis.trajectories.log import SCHEMA, Event, Log, LogError, StorageFault, read
+from trellis.trajectories.log import SCHEMA, Event, Log, LogError, StorageFault, encode, read
 from trellis.trajectories.reading import EventFile
 from trellis.trajectories.redaction import Redaction
 
@@ -39,6 +41,21 @@ def test_what_was_appended_is_read_back_in_order(tmp_path: Path) -> None:
     events = list(read(tmp_path / "t.jsonl"))
     assert [event["seq"] for event in events] == [0, 1, 2, 3, 4]
     assert events[3]["text"] == "event 2 – ünïcode"
+
+
+def test_a_value_is_what_json_says_of_it() -> None:
+    """Also where JSON has no word for it, and where what is encoded after it is another's."""
+    values: list[Any] = [{}, [], {"a": [1, -0.0, 1e300, True, None, "ü\u2028\ud800\"\n"], "b": {"c": ()}, 7: "seven"},
+                         math.nan, -math.inf, 2**70, "text"]  # fmt: skip
+    for value in values:
+        assert encode(value) == json.dumps(value, separators=(",", ":"))
+    circular: dict[str, Any] = {}
+    circular["itself"] = circular
+    for wrong, said in (({"path": Path()}, "Path is not JSON serializable"), (circular, "recursion")):
+        with pytest.raises((TypeError, RecursionError), match=said):
+            encode(wrong)
+    circular.clear()
+    assert encode([circular, circular]) == "[{},{}]"
 
 
 def test_each_event_is_chained_to_the_one_before_it(tmp_path: Path) -> None:
