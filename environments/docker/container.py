@@ -13,7 +13,7 @@ from trellis.environments.built import BUILD_TIMEOUT_S
 from trellis.environments.docker.engine import call, client, labels, scratch_folder
 from trellis.environments.docker.isolation import engine_info, host_config
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, Files
-from trellis.environments.guest.program import guest_program
+from trellis.environments.guest.program import LOADER
 from trellis.environments.network.egress import PORTAL
 from trellis.environments.variables import INTERPRETER_ENV, SYSTEM_PATH
 
@@ -31,6 +31,9 @@ def workdir_of(facts: Mapping[str, Any]) -> str:
 def create(spec: EnvironmentSpec, label: str, facts: Mapping[str, Any], network: str = "", alias: str = "") -> str:
     """A container with the guest as its main process, not yet started; its id. Blocks.
 
+    The guest comes over its input. As an argument it would be in what the engine keeps of the container and of each
+    image made of it, three times over, which the engine reads again whenever it lists them.
+
     `network` is a private network that it joins as `alias`; otherwise it has what the spec says.
     """
     host = {
@@ -43,7 +46,7 @@ def create(spec: EnvironmentSpec, label: str, facts: Mapping[str, Any], network:
     }
     container = client().create_container(
         facts["Id"],
-        command=["-I", "-S", "-c", guest_program()],
+        command=["-I", "-S", "-c", LOADER],
         entrypoint=["python3"],
         hostname=alias or HOST,
         working_dir=workdir_of(facts),

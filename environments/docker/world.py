@@ -29,6 +29,7 @@ from trellis.environments.docker.images import Image
 from trellis.environments.docker.isolation import DiskLimit
 from trellis.environments.docker.services import Services
 from trellis.environments.environment import EnvironmentFault, EnvironmentSpec, OnEvent, Snapshot, ignore
+from trellis.environments.guest.program import guest_program, sent
 
 
 class DockerEnvironment(ForkingEnvironment):
@@ -146,6 +147,7 @@ async def _enter(
         stream, writer = await attach(made)
         try:
             await call("start a container", lambda: container.start(made, image.name))
+            writer.write(sent(guest_program()))
             running = await call("inspect a container", lambda: client().inspect_container(made))
         except BaseException:
             writer.close()

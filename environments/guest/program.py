@@ -24,11 +24,31 @@ for name, source in json.loads(zlib.decompress(base64.b85decode({packed!r}))):
 sys.modules[{main!r}].main()
 """
 
+LOADER = """
+import os
+def take(size):
+    data = b""
+    while len(data) < size:
+        piece = os.read(0, size - len(data))
+        if not piece:
+            raise SystemExit("the input ended before the guest had come")
+        data += piece
+    return data
+exec(take(int.from_bytes(take(4), "big")))
+"""
+"""What to run as `python3 -I -S -c TEXT` where the guest comes as the first thing of the input, as `sent` writes it."""
+
 
 @functools.cache
 def guest_program() -> str:
     """What to run as `python3 -I -S -c TEXT`."""
     return pack([f"trellis.environments.guest.{part}" for part in PARTS])
+
+
+def sent(program: str) -> bytes:
+    """A program as `LOADER` reads it. Without reading further: what comes after it is the program's."""
+    data = program.encode()
+    return len(data).to_bytes(4, "big") + data
 
 
 def pack(modules: Sequence[str]) -> str:
