@@ -36,8 +36,8 @@ export async function runView(root, run, open) {
     h("div", { class: "cards" },
       card(done.length, done.length === 1 ? "episode" : "episodes"),
       done.length < episodes.length ? card(episodes.length - done.length, "under way") : null,
-      card(score(summary.metrics.score), "mean score"),
-      card(percent(summary.metrics.success_rate), "success"),
+      summary.agents.length === 1 // of several it would say nothing of any
+        ? [card(score(summary.metrics.score), "mean score"), card(percent(summary.metrics.success_rate), "success")] : null,
       card(usd(summary.cost_usd), "cost"),
       summary.outcomes.fault ? card(summary.outcomes.fault, "faults", "bad") : null),
     charts(summary.agents),
