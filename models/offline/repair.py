@@ -83,11 +83,12 @@ def _nothing() -> Plan:
 
 
 def _next_turn(plan: Plan, messages: Sequence[Message]) -> Turn:
-    """Run a plan over the turns that have been made; a conversation that goes on after its end is handed in again."""
+    """Run a plan over the turns of it that have been made: other calls than it asks for are another's (of a fork, say),
+    and tell it nothing. A conversation that goes on after its end is handed in again."""
     results = {part.call_id: part for m in messages for part in m.parts if isinstance(part, ToolResult)}
     turn = next(plan)
     for message in messages:
-        if message.role == "assistant" and message.tool_calls:
+        if message.tool_calls and [call.name for call in message.tool_calls] == [act.tool for act in turn.acts]:
             told = [results[call.id].text if call.id in results else "" for call in message.tool_calls]
             try:
                 turn = plan.send(told)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from trellis.environments.environment import Environment, EnvironmentSpec, Files
-from trellis.models.messages import Message, ToolCall, system, user
+from trellis.models.messages import Message, Text, ToolCall, ToolResult, assistant, system, user
 from trellis.models.model import GenerateConfig
 from trellis.models.offline.repair import Repair
 from trellis.models.offline.repair_kinds import KINDS
@@ -392,6 +392,21 @@ async def test_a_recorded_conversation_always_gets_the_same_answers(tmp_path: Pa
             assert again.message == message
             assert again.usage.input > 0
             assert again.cost_usd == 0.0
+
+
+async def test_what_another_did_before_it_is_no_turn_of_its_plan() -> None:
+    """A fork goes on from the calls of other models."""
+    tools = [tool.spec for tool in catalog.make(["shell", "edit", "python", "submit"])]
+    opening = task(BUGS["boundary"])
+    theirs = ToolCall("call_1", "shell", {"command": "ls"})
+    before = [assistant("Let me see.", theirs), ToolResult("call_1", "shell", (Text("library tests"),)).message]
+    own, after = [
+        await Repair().generate(messages, tools=tools, config=GenerateConfig(seed=1))
+        for messages in (opening, [*opening, *before])
+    ]
+    assert [(call.name, call.arguments) for call in after.message.tool_calls] == [
+        (call.name, call.arguments) for call in own.message.tool_calls
+    ]
 
 
 async def test_what_was_tried_is_not_tried_again(tmp_path: Path) -> None:
