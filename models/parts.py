@@ -9,6 +9,9 @@ from typing import Any
 from trellis.models.messages import Media, Part
 from trellis.models.model import GenerateConfig, ModelRequestError
 
+MAX_NESTING = 100
+"""Of a tool call's arguments, in levels. Python reads and writes some hundreds, fewer the more it has under way."""
+
 
 def raw_item(part: Part, provider: str) -> Any:
     """The provider's own item kept beside a part, or None if the part came from somewhere else."""
@@ -17,15 +20,32 @@ def raw_item(part: Part, provider: str) -> Any:
 
 
 def parse_arguments(written: Any) -> tuple[dict[str, Any], str]:
-    """A tool call's arguments as a provider wrote them, and, if they are no JSON object, the text that was written."""
+    """A tool call's arguments as a provider wrote them, and, if they are no JSON object, the text that was written.
+    What is nested too deeply for whoever reads it later is none."""
     if isinstance(written, dict):
-        return written, ""
+        too_deep = nested_deeper(written, MAX_NESTING)
+        return ({}, f"nested more than {MAX_NESTING} levels deep") if too_deep else (written, "")
     text = str(written or "")
     try:
         value = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}, text
-    return (value, "") if isinstance(value, dict) else ({}, text)
+    return (value, "") if isinstance(value, dict) and not nested_deeper(value, MAX_NESTING) else ({}, text)
+
+
+def nested_deeper(value: Any, limit: int) -> bool:
+    """Is a JSON value nested more than so many levels deep?"""
+    level = [value]
+    for _ in range(limit):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ())
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def without_voice(model: str, config: GenerateConfig) -> None:

@@ -151,9 +151,11 @@ async def test_neutral_view_alone_is_enough(connect: Connect, provider: str) -> 
 
 
 @pytest.mark.parametrize("provider", ["openai", "openai-compatible"])
-async def test_malformed_arguments_are_kept(connect: Connect, provider: str) -> None:
+@pytest.mark.parametrize("written", ['{"key": "alp', "[1]", '{"a":' * 150 + "1" + "}" * 150, '{"a":' + "[" * 5000],
+                         ids=["broken off", "no object", "deep", "deeper"])  # fmt: skip
+async def test_malformed_arguments_are_kept(connect: Connect, provider: str, written: str) -> None:
+    """So are those that whoever reads the log could not read: nested too deeply."""
     wire = await connect(provider)
-    written = '{"key": "alp'
     call = {"type": "function_call", "call_id": "c1", "name": "lookup", "arguments": written}
     chat = {"id": "c1", "type": "function", "function": {"name": "lookup", "arguments": written}}
     bodies: dict[str, dict[str, Any]] = {

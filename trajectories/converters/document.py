@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from trellis.models.parts import nested_deeper
 from trellis.trajectories.converters.converter import ConversionError
 
 MAX_BYTES = 512 * 1024 * 1024
@@ -43,7 +44,7 @@ def parse(data: bytes, place: str) -> Any:
         raise ConversionError(f"{place}: nested more than {MAX_DEPTH} levels deep") from None
     except ValueError as error:  # a number of thousands of digits
         raise ConversionError(f"{place}: not JSON that can be read: {str(error).partition(';')[0]}") from None
-    if _deeper(value, MAX_DEPTH):
+    if nested_deeper(value, MAX_DEPTH):
         raise ConversionError(f"{place}: nested more than {MAX_DEPTH} levels deep")
     return value
 
@@ -64,20 +65,6 @@ def sha256_of(path: Path) -> str:
 def _float(text: str) -> float | None:
     value = float(text)
     return value if math.isfinite(value) else None
-
-
-def _deeper(value: Any, limit: int) -> bool:
-    level = [value]
-    for _ in range(limit):
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ())
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return False
-    return True
 
 
 # --- what a value must be ---
