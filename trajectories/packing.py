@@ -2,7 +2,8 @@
 
 A packed log is in the seekable format of zstd: frames that do not depend on each other, each of some whole lines, and
 at the end a table of where they lie, so that any event is read by decompressing one frame. `zstd -d` reads it too.
-Before that table stands an index (in a frame that decompressors skip): the length of each line and its head.
+Before that table stands an index (in a frame that decompressors skip): a digest of all that is compressed, because some
+bits of it mean nothing to zstd; and, compressed, the length of each line and its head.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from hashlib import sha256
 from itertools import accumulate, zip_longest
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
@@ -35,6 +37,7 @@ _INDEX = 0x184D2A50
 _TABLE = 0x184D2A5E
 _ENTRY = struct.Struct("<II")  # compressed and decompressed size of a frame
 _FOOTER = struct.Struct("<IBI")  # number of frames, flags, magic number
+_DIGEST_BYTES = 32
 _FOOTER_MAGIC = 0x8F92EAB1
 
 
@@ -86,13 +89,21 @@ class Pack:
             return iter(())
         self._indexed = True
         with self._told():
-            self._file.seek(self._places[-1])
-            magic, size = _SKIPPABLE.unpack(self._file.read(_SKIPPABLE.size))
-            if magic != _INDEX:
-                raise ValueError
-            rows = zstd.decompress(self._file.read(size)).splitlines()
+            rows = zstd.decompress(self._index()[1]).splitlines()
             index = [(int(length), head) for length, head in (row.split(b" ", 1) for row in rows)]
         return iter(index)
+
+    def check_bytes(self) -> None:
+        """Raises LogError: a byte of what is compressed is not what was written."""
+        with self._told():
+            digest, index = self._index()
+            found = sha256()
+            self._file.seek(0)
+            for size, _ in self._sizes:
+                found.update(self._file.read(size))
+            found.update(index)
+            if found.digest() != digest:
+                raise ValueError
 
     def close(self) -> None:
         self._file.close()
@@ -102,6 +113,14 @@ class Pack:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _index(self) -> tuple[bytes, bytes]:
+        """The digest of what is compressed, and the index, compressed. Raises ValueError: it is none."""
+        self._file.seek(self._places[-1])
+        magic, size = _SKIPPABLE.unpack(self._file.read(_SKIPPABLE.size))
+        if magic != _INDEX or size < _DIGEST_BYTES:
+            raise ValueError
+        return self._file.read(_DIGEST_BYTES), self._file.read(size - _DIGEST_BYTES)
 
     def _frame(self, number: int) -> bytes:
         compressed, size = self._sizes[number]
@@ -198,9 +217,10 @@ def unpack(path: Path) -> Sizes:
     return sizes
 
 
-def check_index(path: Path) -> None:
-    """Raises LogError: the index of a packed log does not tell what is in it."""
+def check(path: Path) -> None:
+    """Raises LogError: a byte of a packed log is not what was written, or its index does not tell what is in it."""
     with Pack(path) as held:
+        held.check_bytes()
         there = ((len(line), head_of(line)) for line in held.lines())
         if any(told != found for told, found in zip_longest(held.index(), there)):
             raise LogError(f"{path}: the index of the packed log does not tell what is in it")
@@ -210,10 +230,11 @@ def _write(log: Iterable[bytes], out: BinaryIO) -> None:
     frames: list[tuple[int, int]] = []
     index: list[bytes] = []
     waiting: list[bytes] = []
-    size = 0
+    size, digest = 0, sha256()
 
     def end_frame() -> None:
         data = _compressed(b"".join(waiting))
+        digest.update(data)
         out.write(data)
         frames.append((len(data), size))
         waiting.clear()
@@ -228,6 +249,8 @@ def _write(log: Iterable[bytes], out: BinaryIO) -> None:
     if waiting:
         end_frame()
     data = _compressed(b"\n".join(index))
+    digest.update(data)
+    data = digest.digest() + data
     out.write(_SKIPPABLE.pack(_INDEX, len(data)) + data)
     frames.append((_SKIPPABLE.size + len(data), 0))
     table = b"".join(_ENTRY.pack(*frame) for frame in frames) + _FOOTER.pack(len(frames), 0, _FOOTER_MAGIC)

@@ -68,9 +68,9 @@ class Verifier:
             if not follower.count:
                 found.problems.append(Problem(log, None, "it holds no event"))
             if disk.is_packed(log):
-                from trellis.trajectories.packing import check_index
+                from trellis.trajectories.packing import check
 
-                check_index(log)
+                check(log)
             else:
                 found.torn = max(0, log.stat().st_size - size)
         except Damaged as damaged:

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 from shutil import which
@@ -126,6 +126,24 @@ def test_an_index_that_tells_something_else_is_found(log: Path, monkeypatch: pyt
     assert [problem.what for problem in Verifier().verify(disk.packed(log)).problems] == [
         "the index of the packed log does not tell what is in it"
     ]
+
+
+def test_any_flipped_byte_of_a_packed_log_is_found(tmp_path: Path) -> None:
+    """Also where it changes nothing of what is decompressed: some bits mean nothing to zstd."""
+    log = tmp_path / disk.LOG
+    with closing(Log(log)) as written:
+        written.append("header", "main", 0.0, schema=SCHEMA)
+        for number in range(8):
+            written.append("note.x", "main", number / 7, data={"text": f"{number} times the same words " * 9})
+    pack(log)
+    path, verifier = disk.packed(log), Verifier()
+    whole = path.read_bytes()
+    assert verifier.verify(path).problems == []
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        assert verifier.verify(path).problems, f"byte {place}"
 
 
 def by_parts(log: Path) -> list[Event]:
