@@ -23,24 +23,24 @@ def _reasons() -> dict[str, str]:
     return {facts.kind: "" if facts.available else facts.reason for facts in found}
 
 
-def _need(kind: str) -> None:
+def need(kind: str) -> None:
     if reason := _reasons()[kind]:
         pytest.skip(f"{kind} is not to be had here: {reason}")
 
 
 @pytest.fixture(scope="session")
 def sandbox() -> None:
-    _need("sandbox")
+    need("sandbox")
 
 
 @pytest.fixture(scope="session")
 def docker() -> None:
-    _need("docker")
+    need("docker")
 
 
 @pytest.fixture(params=["local", "sandbox", pytest.param("docker", marks=pytest.mark.docker)])
 def kind(request: pytest.FixtureRequest) -> Kind:
-    _need(request.param)
+    need(request.param)
     kind: Kind = request.param
     return kind
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
 from trellis.environments.channel import ChannelEnvironment
 from trellis.environments.conformance.interactive import PROMPT_S, ask
@@ -16,11 +17,27 @@ from trellis.environments.environment import Environment, EnvironmentSpec, Kind
 from trellis.environments.guest import waiting
 from trellis.environments.guest.terminal import LONGEST_PIECE_BYTES
 
+from .conftest import need
+
 LABEL = f"test-{os.getpid()}"
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture
-async def world(kind: Kind) -> AsyncIterator[Environment]:
+@pytest_asyncio.fixture(
+    scope="module",
+    loop_scope="module",
+    params=["local", "sandbox", pytest.param("docker", marks=pytest.mark.docker)],
+)
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[Environment]:
+    """One for all: each test opens shells of its own in it."""
+    need(request.param)
+    environment = await EnvironmentSpec(kind=request.param).start(label=LABEL)
+    yield environment
+    await environment.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def own_world(kind: Kind) -> AsyncIterator[Environment]:
     environment = await EnvironmentSpec(kind=kind).start(label=LABEL)
     yield environment
     await environment.close()
@@ -100,10 +117,10 @@ async def test_long_lines_come_whole_to_readers_of_lines(world: Environment) -> 
         assert result.output == b"%d\n" % length
 
 
-async def test_a_waiting_command_dies_with_its_world(world: Environment) -> None:
-    shell = await world.open_shell()
+async def test_a_waiting_command_dies_with_its_world(own_world: Environment) -> None:
+    shell = await own_world.open_shell()
     assert (await ask(shell, "cat")).waiting
-    await world.close()
+    await own_world.close()
 
 
 async def test_a_cancelled_answer_ends_the_command(world: Environment) -> None:
@@ -175,15 +192,15 @@ async def test_the_kernel_s_word_for_it_is_read_where_the_call_is_not_told(monke
         os.close(slave)
 
 
-async def test_a_command_that_is_given_up_before_it_begins_does_not_run(world: Environment) -> None:
-    assert isinstance(world, ChannelEnvironment)
-    shell = await world.open_shell()
-    await world.channel.request("freeze")  # until it ends, nothing begins
+async def test_a_command_that_is_given_up_before_it_begins_does_not_run(own_world: Environment) -> None:
+    assert isinstance(own_world, ChannelEnvironment)
+    shell = await own_world.open_shell()
+    await own_world.channel.request("freeze")  # until it ends, nothing begins
     task = asyncio.create_task(shell.run("touch ran; x=lost"))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await world.channel.request("thaw")
+    await own_world.channel.request("thaw")
     after = await shell.run('ls; echo "[$x]"')
     assert (after.output, after.restarted) == (b"[]\n", False)
