@@ -10,6 +10,10 @@ BIN := .venv/bin
 PYTEST_ARGS ?=
 KILL_ARGS ?=
 
+# Containers and sandboxes of developers often set it. The tests start a thousand Pythons: with it, each compiles Trellis
+# anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check format kill perf clean
 
 demo: .venv/.demo
