@@ -166,7 +166,9 @@ def safe_name(text: str, limit: int = 80) -> str:
 
 
 def set_aside(log: Path) -> None:
-    """Keep the log of an episode that is to begin anew beside the new one: `trajectory.1.jsonl`, and so on."""
+    """Keep the log of an episode that is to begin anew beside the new one: `trajectory.1.jsonl`, and so on. What was
+    handed in stands in it; nothing is any more."""
+    log.with_name("submission.json").unlink(missing_ok=True)
     number = 1 + max((int(old.name.split(".")[1]) for old in set_aside_in(log.parent)), default=0)
     log.rename(log.with_name(log.name.replace("trajectory", f"trajectory.{number}", 1)))
 

@@ -50,13 +50,16 @@ def verify(logs: Sequence[Path], run: RunFolder | None, told: Callable[[int], No
     for number, log in enumerate(logs, 1):
         found = verifier.verify(log)
         end = ended.get(log.parent) if plain(log).name == LOG else None
-        if end is not None and end.final and end.head and not found.problems:
+        whole = all(problem.file != log for problem in found.problems)
+        if end is not None and end.final and end.head and whole:
             report.heads += 1
             if found.head != end.head:
                 what = f"it does not end as it did when the episode ended: results.jsonl has the head {end.head}"
                 found.problems.append(Problem(log, found.events, what))
             elif found.torn:
                 found.problems.append(Problem(log, found.events + 1, f"{found.torn} bytes were added"))
+            if not (submission := log.with_name("submission.json")).exists():
+                found.problems.append(Problem(submission, None, "it is missing"))
         report.add(found)
         told(number)
     return report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from trellis.trajectories import disk
 from trellis.trajectories.blobs import Blobs, is_name
 from trellis.trajectories.chain import SCHEMA, Damaged, Event, Follower, LogError
 from trellis.trajectories.log import lines
+from trellis.trajectories.recorded import unpack
 
 _FREE = ("arguments", "data", "raw", "facts", "specs")
 """Members that hold what others wrote: what looks like the name of a blob there is none."""
+_HANDS_IN = {"submit.done": "answer", "handed_in": "submission"}
+"""Events that tell of something handed in, and the member that holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +61,14 @@ class Verifier:
         found = Verified(log)
         blobs = Blobs(log.parent / "blobs")
         named: dict[str, int] = {}
+        handed_in: Any = {"answer": "", "files": {}}
         follower, size = Follower(log), 0
         try:
             for line in lines(log):
                 size += len(line)
                 event = follower.take(line)
+                if event["kind"] in _HANDS_IN:
+                    handed_in = event.get(_HANDS_IN[event["kind"]])
                 if b'"blob":' in line or b'"files":' in line:
                     for name in self._of_event(event, blobs):
                         named.setdefault(name, follower.count)
@@ -82,7 +89,7 @@ class Verifier:
         for name, line_number in named.items():
             if problem := self._wrong(blobs, name):
                 found.problems.append(Problem(log, line_number, f"blob {problem}"))
-        found.problems.extend(self._of_submission(log.parent, blobs, named))
+        found.problems.extend(self._of_submission(log, blobs, named, None if found.problems else handed_in))
         found.blobs = len(named)
         return found
 
@@ -96,15 +103,22 @@ class Verifier:
                     continue  # it is told when this blob is looked at
         yield from blobs_in(event)
 
-    def _of_submission(self, folder: Path, blobs: Blobs, named: dict[str, int]) -> Iterator[Problem]:
-        path = folder / "submission.json"
+    def _of_submission(self, log: Path, blobs: Blobs, named: dict[str, int], handed_in: Any) -> Iterator[Problem]:
+        """`handed_in`: what the log has as handed in last; None where that is not known."""
+        if disk.plain(log).name != disk.LOG:
+            return  # there is a newer log, and it is that one's
+        path = log.with_name("submission.json")
         try:
-            names = list(json.loads(path.read_text("utf-8"))["files"].values())
+            content = json.loads(path.read_text("utf-8"))
+            names = list(content["files"].values())
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             yield Problem(path, None, "not a submission")
             return
+        with suppress(OSError, ValueError):  # of a blob, which is told
+            if isinstance(handed_in, Mapping) and content != unpack(handed_in, blobs.load):
+                yield Problem(path, None, "it is not what was handed in last, as the log tells")
         for name in names:
             if name not in named:
                 named[name] = 0
