@@ -68,7 +68,16 @@ class ImageCache:
     what = "built image"
 
     async def has(self, key: str) -> bool:
-        return bool(await call("list images", lambda: client().images(name=tag_of(key), quiet=True)))
+        from docker.errors import ImageNotFound
+
+        def look() -> bool:  # by its name: a list of one image costs as much as that of all
+            try:
+                client().inspect_image(tag_of(key))
+            except ImageNotFound:
+                return False
+            return True
+
+        return await call("inspect an image", look)
 
     async def find(self) -> list[built.Built]:
         return await call("list images", _find)
@@ -178,10 +187,10 @@ def _find() -> list[built.Built]:
     """Their sizes are what they add to the largest image that they build on."""
     from docker.errors import ImageNotFound
 
-    tags = {image["Id"]: image["RepoTags"] for image in client().images(name=REPOSITORY)}
-    others = [image["Id"] for image in client().images() if image["Id"] not in tags]
+    named = {image["Id"]: image["RepoTags"] or () for image in client().images()}
+    tags = {image: own for image, own in named.items() if any(tag.startswith(f"{REPOSITORY}:") for tag in own)}
     facts = {}
-    for image in (*tags, *others):
+    for image in named:
         with contextlib.suppress(ImageNotFound):  # somebody removed it meanwhile
             facts[image] = client().inspect_image(image)
     layers = {image: tuple(known["RootFS"].get("Layers") or ()) for image, known in facts.items()}
