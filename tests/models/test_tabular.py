@@ -6,7 +6,7 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,8 @@ key,area,street,rooms,{target}
 RUNNER = """
 import contextlib, io, json, os, shutil, sys, traceback, warnings
 warnings.simplefilter("ignore")
-outcomes = []
-for folder, code in json.load(sys.stdin):
+for line in sys.stdin:
+    folder, code = json.loads(line)
     os.chdir(folder)
     shutil.rmtree("submission", ignore_errors=True)
     out = io.StringIO()
@@ -61,27 +61,34 @@ for folder, code in json.load(sys.stdin):
     except BaseException:
         out.write(traceback.format_exc() + "[exit code 1]")
     path = "submission/submission.csv"
-    outcomes.append((out.getvalue(), open(path).read() if os.path.exists(path) else None))
-json.dump(outcomes, sys.stdout)
+    print(json.dumps((out.getvalue(), open(path).read() if os.path.exists(path) else None)), flush=True)
 """
 Outcome = tuple[str, str | None]
 """What a script printed, and the submission it wrote."""
 
 
-def run(scripts: Sequence[tuple[Path, str]]) -> list[Outcome]:
-    """Run scripts for real, one after the other in one interpreter, so that scikit-learn is imported once."""
-    asked = json.dumps([(str(folder), code) for folder, code in scripts])
+Run = Callable[[Sequence[tuple[Path, str]]], list[Outcome]]
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Runs scripts for real, one after the other in one interpreter, so that scikit-learn is imported once."""
     one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    done = subprocess.run(
-        [sys.executable, "-c", RUNNER],
-        input=asked,
-        capture_output=True,
-        text=True,
-        timeout=170,
-        env={**os.environ, **one_thread},
-    )
-    assert done.returncode == 0, done.stderr
-    return [(output, submission) for output, submission in json.loads(done.stdout)]
+    command, env = [sys.executable, "-c", RUNNER], {**os.environ, **one_thread}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as interpreter:
+        asked, answers = interpreter.stdin, interpreter.stdout
+        assert asked is not None
+        assert answers is not None
+
+        def run_each(scripts: Sequence[tuple[Path, str]]) -> list[Outcome]:
+            outcomes = []
+            for folder, code in scripts:
+                print(json.dumps((str(folder), code)), file=asked, flush=True)
+                output, submission = json.loads(answers.readline())
+                outcomes.append((output, submission))
+            return outcomes
+
+        yield run_each
 
 
 def houses(folder: Path, metric: str) -> Reading:
@@ -181,7 +188,7 @@ The columns are: key, pixel_0, pixel_1, ... 64 more ..., pixel_66, pixel_67, pix
 # --- scripts ----------------------------------------------------------------------------------------------------------
 
 
-def test_scripts_run_and_hand_in_what_each_metric_needs(tmp_path: Path) -> None:
+def test_scripts_run_and_hand_in_what_each_metric_needs(tmp_path: Path, run: Run) -> None:
     """Two drafts and an improvement of each, for every metric, run for real."""
     scripts: list[tuple[Path, str]] = []
     for number, metric in enumerate(METRICS):
@@ -206,7 +213,7 @@ def test_scripts_run_and_hand_in_what_each_metric_needs(tmp_path: Path) -> None:
             assert all(row[0].is_integer() for row in values)
 
 
-def test_mistakes_are_real_and_mended_from_the_shown_output_alone(tmp_path: Path) -> None:
+def test_mistakes_are_real_and_mended_from_the_shown_output_alone(tmp_path: Path, run: Run) -> None:
     metrics = ("AUC-ROC", "multi-class log loss", "RMSLE", "quadratic weighted kappa")
     readings = {metric: houses(tmp_path / str(i), metric) for i, metric in enumerate(metrics)}
     rng = random.Random(2)
