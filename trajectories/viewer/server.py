@@ -128,6 +128,7 @@ class Viewer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 128  # a browser opens several connections at once; of more than wait here it waits for seconds
 
     def __init__(self, address: tuple[str, int], viewer: Viewer) -> None:
         self.viewer = viewer
