@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -178,7 +178,8 @@ class Episode:
             LimitReached: the time is up.
             EnvironmentFault: the world broke.
         """
-        request = part_to_json(replace(call, raw=None))
+        request = part_to_json(call)
+        request.pop("raw", None)
         recorder = self._shared.recorder
         if not (recorder.recorded("act", self.name) or recorder.recorded("approval", self.name)):
             with same_limit(recorder, "act", self.name):
