@@ -140,7 +140,7 @@ class World:
         self._captures: dict[int, Capture] = {}
         """By position."""
         for event in recorder.standing("snapshot", branch):
-            if event["boot"] != store.boot():  # nobody knows what of it the disk had when that ended
+            if event.get("boot") != store.boot():  # nobody knows what of it the disk had when that ended
                 continue
             with suppress(LogError):  # without its blob it is as good as gone
                 snapshot = Snapshot.from_json(unpack(event["snapshot"], recorder.blobs.load))
