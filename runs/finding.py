@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 from trellis.runs.errors import UsageError
@@ -59,7 +60,9 @@ def find_trajectory(text: str, runs_dir: Path) -> Path:
         raise UsageError(f"{run.path} has no episodes yet")
     fitting = [log for log in there if _fits(rest, log.parent.parts[-4:]) or _fits(rest, log.parent.parts[-3:])]
     if not fitting:
-        raise UsageError(f"{run.path} has no episode {'/'.join(rest)}; it has {_some(map(name_of, there))}")
+        wanted, names = "/".join(rest), [name_of(log) for log in there]
+        near = get_close_matches(wanted, names, n=_SHOWN, cutoff=0.6)
+        raise UsageError(f"{run.path} has no episode {wanted}; it has {_some([*near, *sorted({*names} - {*near})])}")
     if len(fitting) > 1:
         named = _some(f"{run.id}/{name_of(log)}" for log in fitting)
         raise UsageError(f"{text} has {len(fitting)} episodes; say which: {named}")
