@@ -115,7 +115,7 @@ def browser():
 def page(browser):
     """A page on which somebody has just signed up."""
     context = browser.new_context(base_url=URL)
-    context.set_default_timeout(5_000)
+    context.set_default_timeout(20_000)  # a busy machine is nobody's mistake
     page = context.new_page()
     page.goto("/")
     page.locator("#sign-in [name=name]").fill(unique("eve"))
