@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,18 +17,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trellis.models.messages import Message, message_to_json
+from trellis.models.messages import Message
 from trellis.models.model import ContextOverflow, GenerateConfig, Reply, ToolSpec
 from trellis.trajectories.blobs import Blobs, is_name
 from trellis.trajectories.disk import LOG
 from trellis.trajectories.durability import Storage
 from trellis.trajectories.log import SCHEMA, Event, Log, LogError, encode
+from trellis.trajectories.once import Once, short_hash
 from trellis.trajectories.recorded import RARE, Effect, Recorded
 from trellis.trajectories.source import Asked, ReplayMismatch, Request, Source
 from trellis.trajectories.unwritten import HeldBlobs, NoLog
 
-INLINE_LIMIT = 32 * 1024
-"""Longer payloads (characters of JSON) go to a blob."""
 _TURNS = 10
 """Of the event loop, in which a branch that is answered from a log comes to its next effect."""
 
@@ -67,14 +65,12 @@ class Recorder:
         self._clock = clock
         self._source = source
         self._waits = storage.fsync
-        self._digests: dict[int, tuple[weakref.ref[Message], str]] = {}
         self._sent: dict[str, _Sent] = {}
-        self._offered: tuple[tuple[ToolSpec, ...], str] | None = None
         self._ended: dict[tuple[str, str], int] = {}
         self._count, self._epoch = 0, clock()
         try:
             self._own = Recorded(self._history(header.get("episode")), self.blobs.load)
-            self._names = set(self._own.messages)
+            self._once = Once(self.event, self.log.redact, self.blobs, self._own)
             self._begin(header)
         except BaseException:
             self.close()
@@ -120,7 +116,8 @@ class Recorder:
         texts = {name: encode(value) for name, value in data.items()}
         if all(self.log.redact(text) == text for text in texts.values()):
             packed = {
-                name: self._packed(text) if isinstance(data[name], Mapping) else text for name, text in texts.items()
+                name: self._once.packed(text) if isinstance(data[name], Mapping) else text
+                for name, text in texts.items()
             }
             self.event(kind, branch, ",".join(f"{encode(name)}:{text}" for name, text in packed.items()))
 
@@ -198,7 +195,7 @@ class Recorder:
             ReplayMismatch: the log recorded another request here.
         """
         text = self.log.redact(encode(dict(request)))
-        fingerprint = _sha(text)
+        fingerprint = short_hash(text)
         cut_off = self._own.take_cut_off(kind, branch, fingerprint)
         if not cut_off and (own := self._own.take(kind, branch)):
             self._same(own, fingerprint, kind, branch, request)
@@ -208,14 +205,14 @@ class Recorder:
         if cut_off:
             seq = cut_off["seq"]
         else:
-            packed = self._packed(text)
+            packed = self._once.packed(text)
             await self._stored()
             seq = self.event(f"{kind}.begun", branch, f'"what":{packed}', request=fingerprint)
         if source:
             answer = self._adopt(source)
         else:
             answer = await perform()
-        packed = self._packed(self.log.redact(encode(dict(answer))))
+        packed = self._once.packed(self.log.redact(encode(dict(answer))))
         await self._stored()
         done = self.event(f"{kind}.done", branch, f'"answer":{packed}', begun=seq, **self._from(source))
         self._ended[kind, branch] = done
@@ -253,12 +250,12 @@ class Recorder:
         keep = _common_prefix(before.messages, sent) if before else 0
         whole = before is not None and keep == len(before.messages)
         digest = before.digest.copy() if before is not None and whole else hashlib.sha256()
-        written = [self._written(message) for message in (sent[keep:] if whole else sent)]
+        written = [self._once.message(message) for message in (sent[keep:] if whole else sent)]
         await self._stored()
-        names = [self._write_message(branch, *message) for message in written]
+        names = [self._once.write(branch, *message) for message in written]
         for name in names:
             digest.update(name.encode())
-        tools_name = self._write_tools(branch, offered)
+        tools_name = self._once.write_tools(branch, offered)
         options = config.to_json()
         rest = hashlib.sha256(digest.digest())
         rest.update(encode([role, tools_name, options]).encode())
@@ -273,7 +270,7 @@ class Recorder:
         if begun := cut_off or (own and own.begun):
             seq = begun["seq"]
         else:
-            put_in = {} if said is None else {"said": self._written(said)[0]}
+            put_in = {} if said is None else {"said": self._once.message(said)[0]}
             seq = self.event(
                 f"{kind}.begun", branch, role=role, model=model,
                 after=before.seq if before and keep else None, keep=keep,
@@ -296,9 +293,9 @@ class Recorder:
             self.event(f"{kind}.done", branch, begun=seq, overflow=str(overflow), **self._from(source))
             await self._settled()
             raise
-        message = self._written(reply.message)
+        message = self._once.message(reply.message)
         await self._stored()
-        name = self._write_message(branch, *message)
+        name = self._once.write(branch, *message)
         at = round(self.now, 4)
         self.log.append(
             f"{kind}.done", branch, at, begun=seq, message=name, stop_reason=reply.stop_reason,
@@ -402,38 +399,6 @@ class Recorder:
         if self._waits:
             await self.log.settled()
 
-    def _written(self, message: Message) -> tuple[str, str]:
-        """The name of a message, and what its event holds; that is empty where the log has it. Its blobs are stored."""
-        known = self._digests.get(id(message))
-        if known is not None and known[0]() is message:
-            return known[1], ""
-        text = self.log.redact(encode(message_to_json(message, self.blobs.store)))
-        name = _sha(text)
-        identity, digests = id(message), self._digests
-        digests[identity] = (weakref.ref(message, lambda _: digests.pop(identity, None)), name)
-        return name, "" if name in self._names else self._packed(text)[1:-1]
-
-    def _write_message(self, branch: str, name: str, members: str) -> str:
-        if members and name not in self._names:
-            self._names.add(name)
-            self.event("message", branch, members, hash=name)
-        return name
-
-    def _write_tools(self, branch: str, tools: tuple[ToolSpec, ...]) -> str:
-        if self._offered is not None and self._offered[0] == tools:
-            return self._offered[1]
-        specs = [spec.to_json() for spec in tools]
-        name = _sha(encode(specs))
-        if name not in self._own.tools:
-            self._own.tools.add(name)
-            self.event("tools", branch, hash=name, specs=specs)
-        self._offered = tools, name
-        return name
-
-    def _packed(self, text: str) -> str:
-        """An object as JSON (without secrets), or, where it is long, the name of the blob that holds it."""
-        return text if len(text) <= INLINE_LIMIT else encode({"blob": self.blobs.store(text.encode())})
-
 
 def _standing() -> float:
     return 0.0
@@ -450,10 +415,6 @@ def _names_in(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _names_in(inner)
-
-
-def _sha(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _common_prefix(before: tuple[Message, ...], now: tuple[Message, ...]) -> int:

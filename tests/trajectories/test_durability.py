@@ -12,6 +12,7 @@ import pytest
 from trellis.models.messages import Image, Text, ToolResult, assistant, part_to_json, user
 from trellis.models.model import GenerateConfig, Reply
 from trellis.trajectories.blobs import Blobs
+from trellis.trajectories.disk import LOG
 from trellis.trajectories.durability import Storage
 from trellis.trajectories.log import StorageFault, read
 from trellis.trajectories.recorder import Recorder
@@ -178,3 +179,32 @@ async def test_a_missing_or_damaged_blob_is_one_line_when_the_log_is_opened(tmp_
         assert (tmp_path / "trajectory.jsonl").read_bytes() == before
     Recorder(tmp_path, HEADER).close()
     assert Blobs(tmp_path / "blobs", Redaction({})).store(b"x")
+
+
+async def test_no_call_tells_of_a_message_that_the_log_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where branches that share a message ask at a time, and where one is stopped while the disk works."""
+    Disk(monkeypatch, delay_s=0.05)
+    recorder = Recorder(tmp_path, HEADER, storage=Storage(fsync=True))
+    shared, replies = [user(LONG)], [Reply(assistant(f"reply {number}"), "stop") for number in range(3)]
+
+    async def ask_on(branch: str, reply: Reply) -> None:
+        async def perform() -> Reply:
+            return reply
+
+        await recorder.generate(branch, "main", "m", shared, (), GenerateConfig(), perform)
+
+    stopped = asyncio.ensure_future(ask_on("stopped", replies[0]))
+    await asyncio.sleep(0)  # it waits for the disk to have the text
+    others = asyncio.gather(ask_on("first", replies[1]), ask_on("second", replies[2]))
+    await asyncio.sleep(0)
+    stopped.cancel()
+    await others
+    recorder.close()
+    there = set[str]()
+    for event in read(tmp_path / LOG):
+        if event["kind"] == "message":
+            there.add(event["hash"])
+        elif event["kind"] == "generate.begun":
+            assert there.issuperset(event["messages"]), event
+    assert len(there) == 3
+    Recorder(tmp_path, HEADER).close()
