@@ -74,7 +74,7 @@ NORMALISERS = (
         "temporary path",
         re.compile(
             r"(?:/var)?/tmp/pytest-of-[\w.-]{1,64}/pytest-\d{1,6}"
-            r"|(?:/var)?/tmp/(?:[\w.-]{0,32}\.)?(?:tmp[\w.]{6,16}|tmp\.\w{6,16}|[A-Za-z0-9]{10})\b"
+            r"|(?:/var)?/tmp/(?:[\w.-]{0,32}\.)?(?:tmp[\w.]{6,16}|tmp\.\w{6,16}|(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{10})\b"
             r"|\btmp(?:\.\w{10}|[a-z0-9_]{8})\b"
         ),
     ),
